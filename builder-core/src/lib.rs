@@ -1,0 +1,31 @@
+//! Builds OCI images from Dockerfiles, in one process: no daemon, no root, no helper runtime.
+//!
+//! ```text
+//! bytes ──parse──▶ instructions ──plan──▶ graph ──solve──▶ layers + config ──export──▶ image
+//!       dockerfile/             plan/           solve/                      export/
+//!         (pure)                (pure)        (effects)                    (effects)
+//! ```
+//!
+//! | Room         | Its question                                   | May name                          |
+//! |--------------|------------------------------------------------|-----------------------------------|
+//! | `solve`      | what runs now, what can be skipped?            | all below                         |
+//! | `export`     | how does a result leave?                       | registry, layer, store, image, progress |
+//! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
+//! | `cache`      | have we this result already?                   | store, digest                     |
+//! | `snapshot`   | which tree is this, what changed in it?        | layer, digest, sys                |
+//! | `sandbox`    | how does one process run, shut in?             | sys                               |
+//! | `context`    | which input files, in which order?             | layer, digest, sys, progress      |
+//! | `layer`      | tree to tar and back, byte for byte            | digest, image, sys                |
+//! | `store`      | bytes by digest                                | digest, image, sys                |
+//! | `plan`       | what must be done, and why? (pure)             | dockerfile, image, digest         |
+//! | `dockerfile` | what did the author write, and where? (pure)   | nothing                           |
+//! | `image`      | what do the OCI documents say? (pure)          | digest                            |
+//! | `digest`, `sys`, `progress` | hashes, system calls, events    | nothing                           |
+//!
+//! Start reading at [`Build`], then `solve`. The core prints nothing and reads no environment.
+
+pub mod digest;
+pub mod dockerfile;
+pub mod layer;
+pub mod progress;
+pub mod sandbox;

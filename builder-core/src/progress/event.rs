@@ -1,0 +1,88 @@
+//! What can be told about a build while it goes on.
+
+use std::time::Duration;
+
+/// An opaque number that `solve` hands out, one a vertex; stable within one build.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(transparent)]
+pub struct VertexId(pub u32);
+
+/// Where a step's bytes were written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Stream {
+    Stdout,
+    Stderr,
+}
+
+/// How a vertex ended.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase", tag = "kind")]
+pub enum Outcome {
+    /// It ran and its result is there.
+    Done,
+    /// It failed; the text is one line.
+    Failed { error: String },
+    /// Another vertex failed, or the user interrupted.
+    Cancelled,
+}
+
+/// What is known of a vertex before anything runs.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct VertexInfo {
+    pub id: VertexId,
+    /// As BuildKit words it: `[build 2/5] RUN make`.
+    pub name: String,
+    /// 1-based line in the Dockerfile; `None` for what the author did not write.
+    pub line: Option<u32>,
+    pub inputs: Vec<VertexId>,
+}
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case", tag = "event")]
+#[non_exhaustive]
+pub enum Event {
+    /// The graph is known: every vertex that the target needs, in Dockerfile order.
+    Planned { vertices: Vec<VertexInfo> },
+    /// Which way steps are run on this machine, and why not a better one.
+    Isolation { rung: String, reason: String },
+    /// The vertex runs now.
+    Started { vertex: VertexId },
+    /// The vertex's result was there already; may come with no `Started`.
+    Cached { vertex: VertexId },
+    /// Why the vertex has to run: what changed since the nearest earlier record.
+    Missed { vertex: VertexId, reason: String },
+    /// Bytes that a step wrote; may end mid-line.
+    Log {
+        vertex: VertexId,
+        stream: Stream,
+        #[serde(serialize_with = "lossy")]
+        bytes: Vec<u8>,
+    },
+    /// Bytes done of a download, an upload, an unpack or a compression.
+    Transfer {
+        vertex: VertexId,
+        what: String,
+        done: u64,
+        total: Option<u64>,
+    },
+    /// Something the user should know; `vertex` where it belongs to one.
+    Warning {
+        vertex: Option<VertexId>,
+        line: Option<u32>,
+        message: String,
+    },
+    /// The vertex ended.
+    Finished {
+        vertex: VertexId,
+        took: Duration,
+        outcome: Outcome,
+    },
+    /// An output was written: `naming to docker.io/library/app:1`, `writing app.tar`.
+    Exported { what: String },
+}
+
+fn lossy<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {
+    s.serialize_str(&String::from_utf8_lossy(bytes))
+}

@@ -1,0 +1,7 @@
+//! Progress is data: the core emits events, others render them.
+
+mod event;
+mod sink;
+
+pub use event::{Event, Outcome, Stream, VertexId, VertexInfo};
+pub use sink::{EventSink, Null};
