@@ -30,3 +30,4 @@ pub mod image;
 pub mod layer;
 pub mod progress;
 pub mod sandbox;
+pub mod store;

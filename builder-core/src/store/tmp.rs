@@ -1,0 +1,109 @@
+//! A process's own directory for unfinished work, and the removal of dead processes' ones.
+
+use std::fs;
+use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use tempfile::NamedTempFile;
+
+use super::error::at;
+use super::{Lock, StoreError};
+
+/// `tmp/<random>/`, locked; removed when dropped.
+#[derive(Debug)]
+pub(super) struct ProcessDir {
+    path: PathBuf,
+    _lock: Lock,
+}
+
+impl ProcessDir {
+    /// Makes the directory, and removes those whose lock is free.
+    pub(super) fn new(root: &Path) -> Result<Self, StoreError> {
+        let parent = root.join("tmp");
+        let guard = Lock::exclusive(&root.join("locks/tmp"))?;
+        let dead = dead(&parent);
+        let path = tempfile::Builder::new()
+            .prefix("")
+            .rand_bytes(10)
+            .tempdir_in(&parent)
+            .map_err(at("create a directory in", &parent))?
+            .keep();
+        let lock = Lock::try_directory(&path)?.ok_or_else(|| {
+            let error = std::io::Error::other("another process has locked it");
+            at("lock", &path)(error)
+        })?;
+        // Others may come in now: the dead ones' locks are ours, so nobody else removes them.
+        drop(guard);
+        for (path, _lock) in dead {
+            remove_tree(&path);
+        }
+        Ok(ProcessDir { path, _lock: lock })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Makes an empty file that becomes readable for all once it is renamed.
+    pub(super) fn file(&self) -> Result<NamedTempFile, StoreError> {
+        tempfile::Builder::new()
+            .permissions(fs::Permissions::from_mode(0o644))
+            .tempfile_in(&self.path)
+            .map_err(at("create a file in", &self.path))
+    }
+
+    /// Puts a file with `bytes` in the place of `path`, in one step.
+    pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let mut file = self.file()?;
+        file.write_all(bytes).map_err(at("write", file.path()))?;
+        file.persist(path)
+            .map_err(|error| at("write", path)(error.error))?;
+        Ok(())
+    }
+}
+
+impl Drop for ProcessDir {
+    fn drop(&mut self) {
+        remove_tree(&self.path);
+    }
+}
+
+/// Lists what nobody has locked, and locks it.
+fn dead(parent: &Path) -> Vec<(PathBuf, Option<Lock>)> {
+    let Ok(entries) = fs::read_dir(parent) else {
+        return Vec::new();
+    };
+    entries
+        .flatten()
+        .filter_map(|entry| {
+            let path = entry.path();
+            if !entry.file_type().is_ok_and(|it| it.is_dir()) {
+                return Some((path, None));
+            }
+            // A directory that cannot be opened is left alone.
+            Some((path.clone(), Some(Lock::try_directory(&path).ok()??)))
+        })
+        .collect()
+}
+
+/// Removes a file or a tree; errors are ignored: a later sweep tries again.
+fn remove_tree(path: &Path) {
+    if fs::remove_dir_all(path).is_ok() || fs::remove_file(path).is_ok() {
+        return;
+    }
+    // An overlay leaves `work/work` without any permission bit.
+    make_accessible(path);
+    let _ = fs::remove_dir_all(path);
+}
+
+fn make_accessible(path: &Path) {
+    let is_directory = fs::symlink_metadata(path).is_ok_and(|it| it.is_dir());
+    if !is_directory {
+        return;
+    }
+    let _ = fs::set_permissions(path, fs::Permissions::from_mode(0o700));
+    for entry in fs::read_dir(path).into_iter().flatten().flatten() {
+        make_accessible(&entry.path());
+    }
+}
