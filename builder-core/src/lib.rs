@@ -29,5 +29,6 @@ pub mod dockerfile;
 pub mod image;
 pub mod layer;
 pub mod progress;
+pub mod registry;
 pub mod sandbox;
 pub mod store;

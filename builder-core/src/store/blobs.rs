@@ -134,6 +134,14 @@ impl Blobs {
         writer.commit(Some(*expected)).map(|(_, size)| size)
     }
 
+    /// Makes a nameless file on the store's file system, for work that needs one.
+    ///
+    /// # Errors
+    /// Where it cannot be made.
+    pub fn scratch(&self) -> Result<File, StoreError> {
+        tempfile::tempfile_in(self.tmp.path()).map_err(at("create a file in", self.tmp.path()))
+    }
+
     /// Removes a blob; one that is not there is fine.
     ///
     /// # Errors
@@ -210,6 +218,13 @@ impl BlobWriter {
         }
         persist(file, &self.directory, &actual)?;
         Ok((actual, size))
+    }
+}
+
+impl BlobWriter {
+    /// Says what a failed write means for the user: the disk is full, and the like.
+    pub fn failed(&self, error: io::Error) -> StoreError {
+        at("write a blob to", &self.directory)(error)
     }
 }
 

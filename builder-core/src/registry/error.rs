@@ -1,0 +1,106 @@
+//! Why an image could not be had. No text here ever holds a credential or a redirect's address.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::image::{DocumentError, Platform};
+use crate::store::StoreError;
+
+/// Why an image could not be had.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RegistryError {
+    #[error("{what} is not found at {host} (is the name right, and has it been pushed?)")]
+    NotFound { what: String, host: String },
+    #[error(
+        "{host} refuses access to {what}: {reason} (it does not exist, or needs other credentials: log in to {host})"
+    )]
+    Unauthorized {
+        what: String,
+        host: String,
+        reason: String,
+    },
+    #[error(
+        "{host} needs credentials that are kept by the helper `{helper}`, and helpers are not run: \
+         put them into an auth file"
+    )]
+    CredentialHelper { host: String, helper: String },
+    #[error("cannot reach {host}: {cause}")]
+    Unreachable { host: String, cause: String },
+    #[error("{host} answers {status} for {what}: {reason}")]
+    Status {
+        what: String,
+        host: String,
+        status: u16,
+        reason: String,
+    },
+    #[error("{host} breaks the protocol: {why}")]
+    Protocol { host: String, why: String },
+    #[error("{reference} is blocked by the registries configuration ({file})", file = file.display())]
+    Blocked { reference: String, file: PathBuf },
+    #[error("{what} has no image for {platform}; there are: {}", list(available))]
+    NoMatchingPlatform {
+        what: String,
+        platform: Platform,
+        available: Vec<Platform>,
+    },
+    #[error("{what} from {host} has digest {actual}, not {expected}")]
+    WrongDigest {
+        what: String,
+        host: String,
+        expected: Digest,
+        actual: Digest,
+    },
+    #[error("{what} from {host} is larger than the {max} bytes allowed for it")]
+    TooLarge {
+        what: String,
+        host: String,
+        max: u64,
+    },
+    #[error("{what} is no image: its config is of type `{media_type}`")]
+    NotAnImage { what: String, media_type: String },
+    #[error("{what} contradicts itself: {layers} layers, but {diff_ids} diff_ids")]
+    LayerCount {
+        what: String,
+        layers: usize,
+        diff_ids: usize,
+    },
+    #[error("{what}: {source}")]
+    Document { what: String, source: DocumentError },
+    #[error("cannot read {}: {source}", path.display())]
+    File { path: PathBuf, source: io::Error },
+    #[error("{} is not a valid {what}: {why}", path.display())]
+    Configuration {
+        path: PathBuf,
+        what: &'static str,
+        why: String,
+    },
+    #[error("{} is neither an OCI layout, nor an OCI archive, nor a docker archive", path.display())]
+    NotALayout { path: PathBuf },
+    #[error("{} has no image `{wanted}`; there are: {}", path.display(), list(available))]
+    NotInLayout {
+        path: PathBuf,
+        wanted: String,
+        available: Vec<String>,
+    },
+    #[error("{} has several images, say which: {}", path.display(), list(available))]
+    Ambiguous {
+        path: PathBuf,
+        available: Vec<String>,
+    },
+    #[error("{} lacks {what}", path.display())]
+    Incomplete { path: PathBuf, what: String },
+    #[error("cannot set up TLS: {0}")]
+    Tls(String),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+fn list<T: ToString>(items: &[T]) -> String {
+    if items.is_empty() {
+        return "none".to_owned();
+    }
+    let items: Vec<String> = items.iter().map(T::to_string).collect();
+    items.join(", ")
+}

@@ -1,0 +1,520 @@
+//! Images from disk: an OCI layout (directory or archive), or what `docker save` writes.
+//!
+//! An archive may be compressed with gzip or zstd; it is then unpacked to a nameless file in the store
+//! first, since layers lie in any order. All that the image needs is copied into the store, verified.
+//! Never linked: the file still belongs to somebody else, who may change it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom, Write};
+use std::path::{Component, Path, PathBuf};
+
+use serde::Deserialize;
+
+use super::RegistryError;
+use super::pull::{
+    MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Resolved, Source, check_manifest, choose, is_index,
+};
+use crate::digest::Digest;
+use crate::image::{
+    ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Descriptor, DocumentError, ImageConfig, Index,
+    Manifest, Platform, Reference, media_type,
+};
+use crate::store::{Blobs, StoreError};
+
+const MAX_LINKS: usize = 8;
+
+/// Reads an image of a layout or an archive into `blobs`, layers included.
+///
+/// `wanted` is a tag, a full name or a digest; without one there must be one image only. A tag is looked
+/// for in `org.opencontainers.image.ref.name`, and a full name also in `io.containerd.image.name`; in a
+/// docker archive, in `RepoTags`. Blocks: call it on a thread that may.
+///
+/// # Errors
+/// Where `path` is no such thing, there is no such image, or several; where content is not what its digest
+/// says.
+pub fn resolve(
+    path: &Path,
+    wanted: Option<&str>,
+    platform: &Platform,
+    blobs: &Blobs,
+) -> Result<Resolved, RegistryError> {
+    let mut layout = Layout::open(path, blobs)?;
+    let is_oci = layout.read("index.json", MAX_MANIFEST_BYTES)?;
+    if let (Some(index), true) = (is_oci, layout.has("oci-layout")) {
+        return layout.oci(&index, wanted, platform, blobs);
+    }
+    match layout.read("manifest.json", MAX_MANIFEST_BYTES)? {
+        Some(manifest) => layout.docker(&manifest, wanted, platform, blobs),
+        None => Err(RegistryError::NotALayout {
+            path: path.to_owned(),
+        }),
+    }
+}
+
+/// One image of a docker archive.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Saved {
+    config: String,
+    #[serde(default)]
+    repo_tags: Option<Vec<String>>,
+    #[serde(default)]
+    layers: Option<Vec<String>>,
+}
+
+struct Layout {
+    path: PathBuf,
+    files: Files,
+}
+
+enum Files {
+    Directory,
+    Archive {
+        file: File,
+        members: HashMap<PathBuf, Member>,
+    },
+}
+
+enum Member {
+    Data {
+        offset: u64,
+        size: u64,
+    },
+    /// Another member's name.
+    Link(PathBuf),
+}
+
+impl Layout {
+    fn open(path: &Path, blobs: &Blobs) -> Result<Self, RegistryError> {
+        let failed = |source| RegistryError::File {
+            path: path.to_owned(),
+            source,
+        };
+        let files = if fs::metadata(path).map_err(failed)?.is_dir() {
+            Files::Directory
+        } else {
+            let file = uncompressed(File::open(path).map_err(failed)?, blobs, &failed)?;
+            let members = members(&file).map_err(|_| RegistryError::NotALayout {
+                path: path.to_owned(),
+            })?;
+            Files::Archive { file, members }
+        };
+        Ok(Layout {
+            path: path.to_owned(),
+            files,
+        })
+    }
+
+    fn has(&self, name: &str) -> bool {
+        match &self.files {
+            Files::Directory => self.path.join(name).is_file(),
+            Files::Archive { members, .. } => members.contains_key(Path::new(name)),
+        }
+    }
+
+    /// Opens a file by its name in the layout; `None` where there is none.
+    fn file(&mut self, name: &str) -> Result<Option<Box<dyn Read + '_>>, RegistryError> {
+        let path = self.path.clone();
+        let failed = |source| RegistryError::File { path, source };
+        let Some(name) = clean(Path::new(name)) else {
+            return Ok(None);
+        };
+        match &mut self.files {
+            Files::Directory => match File::open(self.path.join(name)) {
+                Ok(file) => Ok(Some(Box::new(file))),
+                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+                Err(error) => Err(failed(error)),
+            },
+            Files::Archive { file, members } => {
+                let mut name = name;
+                for _ in 0..MAX_LINKS {
+                    match members.get(&name) {
+                        None => return Ok(None),
+                        Some(Member::Link(target)) => name.clone_from(target),
+                        Some(Member::Data { offset, size }) => {
+                            file.seek(SeekFrom::Start(*offset)).map_err(failed)?;
+                            return Ok(Some(Box::new(file.take(*size))));
+                        }
+                    }
+                }
+                Ok(None)
+            }
+        }
+    }
+
+    /// Reads a small file whole.
+    fn read(&mut self, name: &str, max: u64) -> Result<Option<Vec<u8>>, RegistryError> {
+        let path = self.path.clone();
+        let Some(file) = self.file(name)? else {
+            return Ok(None);
+        };
+        let mut bytes = Vec::new();
+        let read = file.take(max + 1).read_to_end(&mut bytes);
+        read.map_err(|source| RegistryError::File {
+            path: path.clone(),
+            source,
+        })?;
+        if bytes.len() as u64 > max {
+            return Err(RegistryError::TooLarge {
+                what: name.to_owned(),
+                host: path.display().to_string(),
+                max,
+            });
+        }
+        Ok(Some(bytes))
+    }
+
+    fn missing(&self, what: impl ToString) -> RegistryError {
+        RegistryError::Incomplete {
+            path: self.path.clone(),
+            what: what.to_string(),
+        }
+    }
+
+    fn what(&self) -> String {
+        self.path.display().to_string()
+    }
+
+    fn document(&self) -> impl Fn(DocumentError) -> RegistryError + use<> {
+        let what = self.what();
+        move |source| RegistryError::Document {
+            what: what.clone(),
+            source,
+        }
+    }
+
+    /// Copies a file into the store; returns its digest and size.
+    fn import(
+        &mut self,
+        name: &str,
+        expected: Option<Digest>,
+        blobs: &Blobs,
+    ) -> Result<(Digest, u64), RegistryError> {
+        let what = self.what();
+        let path = self.path.clone();
+        let missing = self.missing(name);
+        let mut file = self.file(name)?.ok_or(missing)?;
+        let mut writer = blobs.writer()?;
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let n = match file.read(&mut buffer) {
+                Ok(0) => break,
+                Ok(n) => n,
+                Err(source) => return Err(RegistryError::File { path, source }),
+            };
+            let written = writer.write_all(&buffer[..n]);
+            written.map_err(|error| writer.failed(error))?;
+        }
+        writer.commit(expected).map_err(|error| match error {
+            StoreError::Mismatch { expected, actual } => RegistryError::WrongDigest {
+                what: name.to_owned(),
+                host: what,
+                expected,
+                actual,
+            },
+            other => other.into(),
+        })
+    }
+
+    /// Copies a blob into the store, unless it is there.
+    fn import_blob(&mut self, descriptor: &Descriptor, blobs: &Blobs) -> Result<(), RegistryError> {
+        if blobs.has_sized(&descriptor.digest, descriptor.size) {
+            return Ok(());
+        }
+        let name = blob_name(&descriptor.digest);
+        self.import(&name, Some(descriptor.digest), blobs).map(drop)
+    }
+
+    /// Reads a document by its digest, verified, into the store.
+    fn blob(&mut self, digest: Digest, max: u64, blobs: &Blobs) -> Result<Vec<u8>, RegistryError> {
+        let name = blob_name(&digest);
+        self.import(&name, Some(digest), blobs)?;
+        Ok(blobs.read(&digest, max)?)
+    }
+
+    fn oci(
+        mut self,
+        index: &[u8],
+        wanted: Option<&str>,
+        platform: &Platform,
+        blobs: &Blobs,
+    ) -> Result<Resolved, RegistryError> {
+        let document = self.document();
+        let what = self.what();
+        let top = Index::parse(index).map_err(&document)?;
+        let digest = match wanted.map(|it| (it, it.parse::<Digest>())) {
+            Some((_, Ok(digest))) => digest,
+            Some((name, Err(_))) => {
+                let found = top.manifests.iter().find(|it| has_name(it, name));
+                found
+                    .ok_or_else(|| self.unknown(name, labels(&top)))?
+                    .digest
+            }
+            None => self.only(&top, platform)?,
+        };
+        if wanted.is_some() && !self.has(&blob_name(&digest)) {
+            return Err(self.unknown(&digest.to_string(), labels(&top)));
+        }
+        let mut bytes = self.blob(digest, MAX_MANIFEST_BYTES, blobs)?;
+        while is_index(&bytes).map_err(&document)? {
+            // It ends: a document cannot hold its own digest.
+            let inner = Index::parse(&bytes).map_err(&document)?;
+            let entry = choose(&inner, platform, &what)?.digest;
+            bytes = self.blob(entry, MAX_MANIFEST_BYTES, blobs)?;
+        }
+        let manifest = Manifest::parse(&bytes).map_err(&document)?;
+        check_manifest(&manifest, &what)?;
+        let config = self.blob(manifest.config.digest, MAX_CONFIG_BYTES, blobs)?;
+        for layer in &manifest.layers {
+            self.import_blob(layer, blobs)?;
+        }
+        let source = Source::Local { path: self.path };
+        Resolved::assemble(&what, digest, bytes, config, source)
+    }
+
+    /// Returns the digest of the one image that there is; one a platform counts as one.
+    fn only(&self, top: &Index, platform: &Platform) -> Result<Digest, RegistryError> {
+        let mut digests: Vec<Digest> = top.manifests.iter().map(|it| it.digest).collect();
+        digests.sort_unstable();
+        digests.dedup();
+        if let [digest] = digests[..] {
+            return Ok(digest);
+        }
+        let nameless = |it: &Descriptor| {
+            let name = [ANNOTATION_REF_NAME, ANNOTATION_IMAGE_NAME];
+            it.platform.is_some() && name.iter().all(|key| !it.annotations.contains_key(*key))
+        };
+        if !digests.is_empty() && top.manifests.iter().all(nameless) {
+            return Ok(choose(top, platform, &self.what())?.digest);
+        }
+        if digests.is_empty() {
+            return Err(self.missing("an image"));
+        }
+        Err(RegistryError::Ambiguous {
+            path: self.path.clone(),
+            available: labels(top),
+        })
+    }
+
+    fn unknown(&self, wanted: &str, available: Vec<String>) -> RegistryError {
+        RegistryError::NotInLayout {
+            path: self.path.clone(),
+            wanted: wanted.to_owned(),
+            available,
+        }
+    }
+
+    fn docker(
+        mut self,
+        manifest: &[u8],
+        wanted: Option<&str>,
+        platform: &Platform,
+        blobs: &Blobs,
+    ) -> Result<Resolved, RegistryError> {
+        let document = self.document();
+        let what = self.what();
+        let json = |source| {
+            document(DocumentError::Json {
+                what: "manifest.json",
+                source,
+            })
+        };
+        let mut images: Vec<Saved> = serde_json::from_slice(manifest).map_err(json)?;
+        let available: Vec<String> = images.iter().flat_map(Saved::labels).collect();
+        let at = match wanted {
+            Some(wanted) => {
+                let found = images.iter().position(|it| it.answers_to(wanted));
+                found.ok_or_else(|| self.unknown(wanted, available))?
+            }
+            None if images.len() == 1 => 0,
+            None if images.is_empty() => return Err(self.missing("an image")),
+            None => {
+                return Err(RegistryError::Ambiguous {
+                    path: self.path,
+                    available,
+                });
+            }
+        };
+        let image = images.swap_remove(at);
+        let config_bytes = self
+            .read(&image.config, MAX_CONFIG_BYTES)?
+            .ok_or_else(|| self.missing(&image.config))?;
+        let config = ImageConfig::parse(&config_bytes).map_err(&document)?;
+        let found = config.platform();
+        if !found.os.is_empty() && found.os != platform.os {
+            return Err(RegistryError::NoMatchingPlatform {
+                what,
+                platform: platform.clone(),
+                available: vec![found],
+            });
+        }
+        blobs.put(&config_bytes)?;
+        let names = image.layers.unwrap_or_default();
+        let mut layers = Vec::new();
+        for (at, name) in names.iter().enumerate() {
+            let missing = self.missing(name);
+            let mut magic = Vec::new();
+            let start = self
+                .file(name)?
+                .ok_or(missing)?
+                .take(4)
+                .read_to_end(&mut magic);
+            start.map_err(|source| RegistryError::File {
+                path: self.path.clone(),
+                source,
+            })?;
+            let (kind, expected) = match Magic::of(&magic) {
+                Magic::Gzip => (media_type::OCI_LAYER_GZIP, None),
+                Magic::Zstd => (media_type::OCI_LAYER_ZSTD, None),
+                // As it is: its digest is its diff_id.
+                Magic::Other => (
+                    media_type::OCI_LAYER,
+                    config.diff_ids.get(at).map(|it| it.0),
+                ),
+            };
+            let (digest, size) = self.import(name, expected, blobs)?;
+            layers.push(Descriptor::new(kind, digest, size));
+        }
+        let descriptor = Descriptor::of(media_type::OCI_CONFIG, &config_bytes);
+        let manifest = Manifest::new(descriptor, layers, Default::default()).to_bytes();
+        let digest = blobs.put(&manifest)?;
+        let source = Source::Local { path: self.path };
+        Resolved::assemble(&what, digest, manifest, config_bytes, source)
+    }
+}
+
+impl Saved {
+    /// Returns the names, or the config where there is none.
+    fn labels(&self) -> Vec<String> {
+        match &self.repo_tags {
+            Some(tags) if !tags.is_empty() => tags.clone(),
+            _ => vec![self.config.clone()],
+        }
+    }
+
+    fn answers_to(&self, wanted: &str) -> bool {
+        if let Ok(digest) = wanted.parse::<Digest>() {
+            return self.config.contains(&digest.hex());
+        }
+        let tags = self.repo_tags.iter().flatten();
+        tags.filter_map(|it| it.parse::<Reference>().ok())
+            .any(|it| {
+                it.tag() == Some(wanted) || wanted.parse().is_ok_and(|name: Reference| name == it)
+            })
+    }
+}
+
+/// Whether an entry of a layout's index goes by `wanted`.
+fn has_name(entry: &Descriptor, wanted: &str) -> bool {
+    let full: Option<Reference> = wanted.parse().ok();
+    [ANNOTATION_REF_NAME, ANNOTATION_IMAGE_NAME]
+        .iter()
+        .filter_map(|key| entry.annotations.get(*key))
+        .any(|name| {
+            name == wanted
+                || name.contains(['/', ':']) && full.is_some() && name.parse().ok() == full
+        })
+}
+
+fn labels(index: &Index) -> Vec<String> {
+    index
+        .manifests
+        .iter()
+        .map(|it| {
+            [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME]
+                .iter()
+                .find_map(|key| it.annotations.get(*key).cloned())
+                .unwrap_or_else(|| it.digest.to_string())
+        })
+        .collect()
+}
+
+fn blob_name(digest: &Digest) -> String {
+    format!("blobs/sha256/{}", digest.hex())
+}
+
+enum Magic {
+    Gzip,
+    Zstd,
+    Other,
+}
+
+impl Magic {
+    fn of(bytes: &[u8]) -> Self {
+        match bytes {
+            [0x1f, 0x8b, ..] => Magic::Gzip,
+            [0x28, 0xb5, 0x2f, 0xfd, ..] => Magic::Zstd,
+            _ => Magic::Other,
+        }
+    }
+}
+
+/// Returns `file`, or a nameless file with what is compressed in it.
+fn uncompressed(
+    mut file: File,
+    blobs: &Blobs,
+    failed: &impl Fn(io::Error) -> RegistryError,
+) -> Result<File, RegistryError> {
+    let mut magic = Vec::new();
+    (&file).take(4).read_to_end(&mut magic).map_err(failed)?;
+    file.seek(SeekFrom::Start(0)).map_err(failed)?;
+    let mut reader: Box<dyn Read> = match Magic::of(&magic) {
+        Magic::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
+        Magic::Zstd => Box::new(zstd::Decoder::new(file).map_err(failed)?),
+        Magic::Other => return Ok(file),
+    };
+    let mut scratch = blobs.scratch()?;
+    io::copy(&mut reader, &mut scratch).map_err(failed)?;
+    Ok(scratch)
+}
+
+/// Lists an archive's members: where their data is, or whose data they share.
+fn members(mut file: &File) -> io::Result<HashMap<PathBuf, Member>> {
+    file.seek(SeekFrom::Start(0))?;
+    let mut members = HashMap::new();
+    for entry in tar::Archive::new(file).entries_with_seek()? {
+        let entry = entry?;
+        let path = entry.path()?.into_owned();
+        let Some(name) = clean(&path) else { continue };
+        let kind = entry.header().entry_type();
+        let member = if kind.is_file() {
+            Member::Data {
+                offset: entry.raw_file_position(),
+                size: entry.size(),
+            }
+        } else if kind.is_symlink() || kind.is_hard_link() {
+            let Some(target) = entry.link_name()? else {
+                continue;
+            };
+            let parent = name.parent().filter(|_| kind.is_symlink());
+            let target = parent.map_or_else(|| target.to_path_buf(), |it| it.join(&target));
+            let Some(target) = clean(&target) else {
+                continue;
+            };
+            Member::Link(target)
+        } else {
+            continue;
+        };
+        members.insert(name, member);
+    }
+    Ok(members)
+}
+
+/// Returns a path without `.` and `..`; `None` where it leads out of the layout.
+fn clean(path: &Path) -> Option<PathBuf> {
+    let mut out = PathBuf::new();
+    for component in path.components() {
+        match component {
+            Component::Normal(name) => out.push(name),
+            Component::CurDir => {}
+            Component::ParentDir => {
+                if !out.pop() {
+                    return None;
+                }
+            }
+            Component::RootDir | Component::Prefix(_) => return None,
+        }
+    }
+    Some(out)
+}
