@@ -26,6 +26,7 @@
 
 pub mod digest;
 pub mod dockerfile;
+pub mod export;
 pub mod image;
 pub mod layer;
 pub mod progress;

@@ -207,7 +207,12 @@ impl Inner {
                     Ok(response) => response,
                     Err(error) => {
                         causes.push(format!("{scheme}: {}", error.cause));
-                        retry |= error.retry;
+                        // The other scheme helps where this one is not understood, and only there.
+                        if !error.retry {
+                            retry = false;
+                            break;
+                        }
+                        retry = true;
                         continue;
                     }
                 };

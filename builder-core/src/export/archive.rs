@@ -1,0 +1,176 @@
+//! Archives: one tar, written from its start to its end.
+
+use std::fs;
+use std::io::{BufWriter, Read, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use tar::{Builder, EntryType, Header};
+
+use super::finished::{blob_name, open};
+use super::{ExportError, Finished};
+use crate::store::Blobs;
+
+pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
+const BUFFER_BYTES: usize = 256 << 10;
+
+/// Where an archive goes.
+pub enum Destination<'a> {
+    /// A file, replaced in one step once the archive is whole.
+    File(&'a Path),
+    /// What `dest=-` means, decided by the caller.
+    Writer(&'a mut dyn Write),
+}
+
+impl std::fmt::Debug for Destination<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Destination::File(path) => f.debug_tuple("File").field(path).finish(),
+            Destination::Writer(_) => f.write_str("Writer"),
+        }
+    }
+}
+
+/// Writes `image` as an OCI archive: a layout in a tar.
+///
+/// # Errors
+/// Where a blob is missing, or the destination cannot be written; a file there is then as it was.
+pub fn oci_archive(
+    image: &Finished,
+    blobs: &Blobs,
+    destination: Destination<'_>,
+) -> Result<(), ExportError> {
+    deliver(image, blobs, None, destination)
+}
+
+/// Writes `image` as an archive for `docker load`, which is an OCI archive too.
+///
+/// # Errors
+/// As [`oci_archive`]; [`ExportError::LayerType`] where a layer is compressed as Docker cannot read it.
+pub fn docker_archive(
+    image: &Finished,
+    blobs: &Blobs,
+    destination: Destination<'_>,
+) -> Result<(), ExportError> {
+    let manifest = image.docker_manifest()?;
+    deliver(image, blobs, Some(&manifest), destination)
+}
+
+fn deliver(
+    image: &Finished,
+    blobs: &Blobs,
+    docker_manifest: Option<&[u8]>,
+    destination: Destination<'_>,
+) -> Result<(), ExportError> {
+    let path = match destination {
+        Destination::Writer(out) => {
+            return write(
+                image,
+                blobs,
+                docker_manifest,
+                &mut *out,
+                &ExportError::Stream,
+            );
+        }
+        Destination::File(path) => path,
+    };
+    let failed = |source| ExportError::Write {
+        path: path.to_owned(),
+        source,
+    };
+    let parent = match path.parent() {
+        Some(parent) if parent != Path::new("") => parent,
+        _ => Path::new("."),
+    };
+    let mut file = tempfile::Builder::new()
+        .prefix(".export-")
+        .permissions(fs::Permissions::from_mode(0o666))
+        .tempfile_in(parent)
+        .map_err(failed)?;
+    write(image, blobs, docker_manifest, file.as_file_mut(), &failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Writes the members, sorted by name: `blobs/…`, `index.json`, `manifest.json`, `oci-layout`.
+fn write<W: Write>(
+    image: &Finished,
+    blobs: &Blobs,
+    docker_manifest: Option<&[u8]>,
+    out: W,
+    failed: &dyn Fn(std::io::Error) -> ExportError,
+) -> Result<(), ExportError> {
+    let mut tar = Builder::new(BufWriter::with_capacity(BUFFER_BYTES, out));
+    for directory in ["blobs/", "blobs/sha256/"] {
+        let empty = std::io::empty();
+        append(&mut tar, directory, EntryType::Directory, 0, empty).map_err(failed)?;
+    }
+    for blob in image.blobs() {
+        let file = open(blobs, blob)?;
+        let name = blob_name(blob);
+        append(&mut tar, &name, EntryType::Regular, blob.size, file).map_err(failed)?;
+    }
+    let index = image.index();
+    let documents = [
+        ("index.json", Some(&index[..])),
+        ("manifest.json", docker_manifest),
+        ("oci-layout", Some(LAYOUT.as_bytes())),
+    ];
+    for (name, bytes) in documents {
+        if let Some(bytes) = bytes {
+            let size = bytes.len() as u64;
+            append(&mut tar, name, EntryType::Regular, size, bytes).map_err(failed)?;
+        }
+    }
+    let mut out = tar.into_inner().map_err(failed)?;
+    out.flush().map_err(failed)
+}
+
+fn append<W: Write, R: Read>(
+    tar: &mut Builder<W>,
+    name: &str,
+    kind: EntryType,
+    size: u64,
+    data: R,
+) -> std::io::Result<()> {
+    let mut header = Header::new_ustar();
+    header.set_path(name)?;
+    header.set_entry_type(kind);
+    header.set_mode(if kind == EntryType::Directory {
+        0o755
+    } else {
+        0o644
+    });
+    header.set_uid(0);
+    header.set_gid(0);
+    header.set_mtime(0);
+    header.set_size(size);
+    header.set_cksum();
+    // A blob that shrinks meanwhile must not shift what follows.
+    let mut data = Exact { data, left: size };
+    tar.append(&header, &mut data)
+}
+
+/// Reads exactly `left` bytes, or fails.
+struct Exact<R> {
+    data: R,
+    left: u64,
+}
+
+impl<R: Read> Read for Exact<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let max = usize::try_from(self.left)
+            .unwrap_or(usize::MAX)
+            .min(buf.len());
+        if max == 0 {
+            return Ok(0);
+        }
+        match self.data.read(&mut buf[..max])? {
+            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
+            n => {
+                self.left -= n as u64;
+                Ok(n)
+            }
+        }
+    }
+}

@@ -1,0 +1,37 @@
+//! Why a result could not leave.
+
+use std::io;
+use std::path::PathBuf;
+
+use crate::digest::Digest;
+use crate::image::DocumentError;
+use crate::store::StoreError;
+
+/// Why a result could not leave.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ExportError {
+    #[error("cannot write {}: {source}", path.display())]
+    Write { path: PathBuf, source: io::Error },
+    #[error("cannot write the archive: {0}")]
+    Stream(io::Error),
+    #[error("blob {digest} has {actual} bytes in the store, not {expected}")]
+    Size {
+        digest: Digest,
+        expected: u64,
+        actual: u64,
+    },
+    #[error("{} is neither empty nor an OCI layout: choose another directory", path.display())]
+    NotALayout { path: PathBuf },
+    #[error("{}: {source}", path.display())]
+    Index {
+        path: PathBuf,
+        source: DocumentError,
+    },
+    #[error(
+        "a docker archive cannot hold a layer of type `{media_type}` (use gzip, or no compression)"
+    )]
+    LayerType { media_type: String },
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}

@@ -1,0 +1,29 @@
+//! How a finished image leaves: as an OCI layout or archive, and as an archive for `docker load`.
+//!
+//! All that is written comes from the store's blobs, by descriptors: nothing is built here. The same image
+//! gives the same bytes: members are sorted, and have no times, owners or names of the machine.
+//!
+//! - [`oci_archive`] and [`oci_directory`] write an OCI image layout. Each name is an entry of `index.json`
+//!   with the tag in `org.opencontainers.image.ref.name` and the full name in `io.containerd.image.name`,
+//!   as buildx writes them; an image without a name has one entry without either.
+//! - [`docker_archive`] writes the same layout with Docker's `manifest.json` beside it, whose paths lead
+//!   into `blobs/`: what `docker save` and buildx's `type=docker` write. `docker load`, `podman load` and
+//!   `skopeo docker-archive:` take it, layers compressed with gzip included.
+//!
+//! Files are written beside their place and renamed into it, so an interrupted export leaves the earlier
+//! file. A directory that is there already must be a layout, or empty; what else it holds is kept.
+//!
+//! Not here: the file tree (`type=local`, `type=tar`), pushing, compressing.
+
+mod archive;
+mod directory;
+mod error;
+mod finished;
+
+#[cfg(test)]
+mod tests;
+
+pub use archive::{Destination, docker_archive, oci_archive};
+pub use directory::oci_directory;
+pub use error::ExportError;
+pub use finished::Finished;
