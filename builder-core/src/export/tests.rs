@@ -217,4 +217,27 @@ fn other_tools_read_what_is_written() {
             return;
         }
     }
+    let (root, run) = (it.path("root"), it.path("run"));
+    let at = |path: &Path| path.display().to_string();
+    let (root, run, archive) = (at(&root), at(&run), at(&docker));
+    let storage = [
+        "--root",
+        &root,
+        "--runroot",
+        &run,
+        "--storage-driver",
+        "vfs",
+    ];
+    runs(
+        "podman",
+        &[&storage[..], &["load", "-q", "-i", &archive]].concat(),
+    );
+    runs(
+        "podman",
+        &[
+            &storage[..],
+            &["image", "exists", "docker.io/library/app:1"],
+        ]
+        .concat(),
+    );
 }

@@ -22,6 +22,20 @@ pub(super) enum Challenge {
     },
 }
 
+impl Challenge {
+    /// Returns the challenge for whatever scope the asker has in mind.
+    pub(super) fn without_scope(self) -> Self {
+        match self {
+            Challenge::Bearer { realm, service, .. } => Challenge::Bearer {
+                realm,
+                service,
+                scope: None,
+            },
+            other => other,
+        }
+    }
+}
+
 /// A token and when it ends. `Debug` does not show it.
 #[derive(Clone)]
 pub(super) struct Token {

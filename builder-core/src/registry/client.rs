@@ -232,7 +232,7 @@ impl Inner {
                         status if is_transient(status) && !last => {
                             retry = true;
                             headers = Some(response.headers().clone());
-                            continue;
+                            break;
                         }
                         status if is_transient(status) => {
                             return Err(self.failure(endpoint, what, response).await);
@@ -240,6 +240,8 @@ impl Inner {
                         // Some have no such page, and serve images all the same.
                         _ => Challenge::None,
                     };
+                // Not its scope: some (ghcr.io) name an example's there.
+                let challenge = challenge.without_scope();
                 let host = Host { base, challenge };
                 lock(&self.hosts).insert(key, host.clone());
                 return Ok(host);

@@ -42,7 +42,7 @@ pub enum RegistryError {
     #[error("{what} has no image for {platform}; there are: {}", list(available))]
     NoMatchingPlatform {
         what: String,
-        platform: Platform,
+        platform: Box<Platform>,
         available: Vec<Platform>,
     },
     #[error("{what} from {host} has digest {actual}, not {expected}")]

@@ -345,7 +345,7 @@ impl Layout {
         if !found.os.is_empty() && found.os != platform.os {
             return Err(RegistryError::NoMatchingPlatform {
                 what,
-                platform: platform.clone(),
+                platform: Box::new(platform.clone()),
                 available: vec![found],
             });
         }

@@ -510,7 +510,7 @@ pub(super) fn choose<'a>(
         .choose(platform)
         .ok_or_else(|| RegistryError::NoMatchingPlatform {
             what: what.to_owned(),
-            platform: platform.clone(),
+            platform: Box::new(platform.clone()),
             available: index.platforms(),
         })
 }

@@ -200,7 +200,11 @@ fn guarded(image: &Image) -> impl Fn(&Asked, usize) -> Answer + use<> {
         if asked.header("authorization") == Some("Bearer SESAME") {
             return image.serve(asked);
         }
-        let challenge = format!(r#"Bearer realm="http://{host}/token",service="s 1""#);
+        let mut challenge = format!(r#"Bearer realm="http://{host}/token",service="s 1""#);
+        if asked.path == "/v2/" {
+            // As ghcr.io does: an example, not what is asked for.
+            challenge += r#",scope="repository:user/image:pull""#;
+        }
         Answer::new(401, "").header("WWW-Authenticate", &challenge)
     }
 }

@@ -186,7 +186,9 @@ fn build(options: &ClientOptions, verify: bool) -> Result<reqwest::Client, Strin
             } else {
                 reqwest::Proxy::http(address)
             };
-            let except = reqwest::NoProxy::from_string(&proxies.no_proxy);
+            // Never for this machine, as in Go.
+            let except = format!("localhost,127.0.0.0/8,::1,{}", proxies.no_proxy);
+            let except = reqwest::NoProxy::from_string(&except);
             // The address may hold a password: it is not repeated.
             let proxy = proxy.map_err(|_| "the proxy's address is not a URL".to_owned())?;
             builder = builder.proxy(proxy.no_proxy(except));
