@@ -165,6 +165,29 @@ async fn an_image_is_pulled_once() {
     assert_eq!(server.asked().len(), before);
 }
 
+/// A scheduler on many threads needs this; it is enough that it compiles.
+#[test]
+fn pulls_may_change_threads() {
+    fn sendable<T: Send>(value: T) -> T {
+        value
+    }
+    let (fixture, client) = (Fixture::new(), Client::new(options()));
+    let (blobs, name) = (fixture.store.blobs(), "a.io/b".parse().expect("name"));
+    let platform = amd64();
+    drop(sendable(client.resolve(&name, &platform, blobs)));
+    let source = Source::Local {
+        path: "layout".into(),
+    };
+    let descriptor = Descriptor::of(media_type::OCI_LAYER, b"");
+    drop(sendable(client.fetch_blob(
+        &source,
+        &descriptor,
+        blobs,
+        None,
+    )));
+    drop(sendable((client.clone(), fixture.store.clone())));
+}
+
 #[derive(Debug)]
 struct Known(Credential);
 
