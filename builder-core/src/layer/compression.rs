@@ -1,0 +1,97 @@
+//! Compressed forms of a tar: told by their first bytes, read as streams, written as a row of members.
+//!
+//! | media type                    | written as                                        |
+//! |-------------------------------|---------------------------------------------------|
+//! | `...layer.v1.tar+gzip`        | gzip members, libdeflate, level 6 unless told      |
+//! | `...layer.v1.tar+zstd`        | zstd frames                                        |
+//! | `...layer.v1.tar`             | as it is                                           |
+//!
+//! Any gzip or zstd reader takes members in a row for one stream. Where they are cut is in `members`.
+
+use std::io::{self, BufReader, Read};
+
+pub use super::members::{CompressOptions, LayerBlob, MemberCache, compress, compress_with};
+
+/// OCI media type of an uncompressed layer.
+pub const MEDIA_TYPE_TAR: &str = "application/vnd.oci.image.layer.v1.tar";
+/// OCI media type of a gzip layer.
+pub const MEDIA_TYPE_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
+/// OCI media type of a zstd layer.
+pub const MEDIA_TYPE_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+
+/// How a layer is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Compression {
+    None,
+    /// Level 1 to 12.
+    Gzip(u8),
+    /// Level 1 to 22.
+    Zstd(u8),
+}
+
+impl Default for Compression {
+    fn default() -> Self {
+        Compression::Gzip(6)
+    }
+}
+
+impl Compression {
+    /// Returns the OCI media type of a layer compressed so.
+    pub fn media_type(self) -> &'static str {
+        match self {
+            Compression::None => MEDIA_TYPE_TAR,
+            Compression::Gzip(_) => MEDIA_TYPE_GZIP,
+            Compression::Zstd(_) => MEDIA_TYPE_ZSTD,
+        }
+    }
+}
+
+/// A compressed form that can be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Format {
+    Gzip,
+    Zstd,
+    Bzip2,
+    Xz,
+    /// None of these: perhaps a plain tar.
+    None,
+}
+
+/// Tells the form by the first bytes; six are enough.
+pub fn detect(start: &[u8]) -> Format {
+    match start {
+        [0x1f, 0x8b, ..] => Format::Gzip,
+        // A frame, or a skippable frame before it.
+        [0x28, 0xb5, 0x2f, 0xfd, ..] | [0x50..=0x5f, 0x2a, 0x4d, 0x18, ..] => Format::Zstd,
+        [b'B', b'Z', b'h', b'1'..=b'9', ..] => Format::Bzip2,
+        [0xfd, b'7', b'z', b'X', b'Z', 0, ..] => Format::Xz,
+        _ => Format::None,
+    }
+}
+
+/// Returns a reader of what `inner` holds, decompressed when its first bytes say that it is compressed.
+///
+/// # Errors
+/// Those of reading the first bytes. A stream that is cut short or damaged is an error of the reader returned.
+pub fn decompressor<'a>(mut inner: impl Read + Send + 'a) -> io::Result<Box<dyn Read + Send + 'a>> {
+    let mut start = [0; 6];
+    let mut filled = 0;
+    while filled < start.len() {
+        match inner.read(&mut start[filled..]) {
+            Ok(0) => break,
+            Ok(n) => filled += n,
+            Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
+            Err(e) => return Err(e),
+        }
+    }
+    let format = detect(&start[..filled]);
+    let whole = io::Cursor::new(start).take(filled as u64).chain(inner);
+    let buffered = BufReader::with_capacity(128 * 1024, whole);
+    Ok(match format {
+        Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
+        Format::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
+        Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered)),
+        Format::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(buffered)),
+        Format::None => Box::new(buffered),
+    })
+}

@@ -1,0 +1,90 @@
+//! Why a layer could not be written, read, compressed or unpacked.
+
+use std::io;
+
+/// Why a layer could not be written, read, compressed or unpacked. Paths are shown as text, other bytes escaped.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum LayerError {
+    #[error("`{path}` changed while it was read: {expected} bytes were expected, {found} came")]
+    Changed {
+        path: String,
+        expected: u64,
+        /// At least this many, when there is more than expected.
+        found: u64,
+    },
+    #[error("`{path}` cannot be put into a layer: {why}")]
+    Unrepresentable { path: String, why: &'static str },
+    #[error("tar entry `{path}` at byte {offset}: {why}")]
+    Malformed {
+        path: String,
+        offset: u64,
+        why: &'static str,
+    },
+    #[error("tar ends in the middle of `{path}`, at byte {offset}")]
+    Truncated { path: String, offset: u64 },
+    #[error("tar entry `{path}`: {what} exceeds the limit of {limit}")]
+    Limit {
+        path: String,
+        what: &'static str,
+        limit: u64,
+    },
+    #[error("tar entry `{path}` is refused: {why}")]
+    Unsafe { path: String, why: &'static str },
+    #[error("hard link `{path}`: its target `{target}` does not exist")]
+    LinkTarget { path: String, target: String },
+    #[error("cannot {action} `{path}`")]
+    Io {
+        action: &'static str,
+        path: String,
+        #[source]
+        source: io::Error,
+    },
+    #[error("cannot {action}")]
+    Stream {
+        action: &'static str,
+        #[source]
+        source: io::Error,
+    },
+}
+
+/// Returns `path` as it is shown to people.
+pub(crate) fn shown(path: &[u8]) -> String {
+    match std::str::from_utf8(path) {
+        Ok("") => "/".to_owned(),
+        Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
+        _ => path.escape_ascii().to_string(),
+    }
+}
+
+impl LayerError {
+    /// Returns a closure for `map_err` that names the path and what was tried.
+    pub(crate) fn io<E: Into<io::Error>>(
+        action: &'static str,
+        path: &[u8],
+    ) -> impl FnOnce(E) -> LayerError {
+        move |source| LayerError::Io {
+            action,
+            path: shown(path),
+            source: source.into(),
+        }
+    }
+
+    /// The same for a stream without a name of its own; a layer error that came through `Read` comes out again.
+    pub(crate) fn stream(action: &'static str) -> impl FnOnce(io::Error) -> LayerError {
+        move |source| match source.downcast::<LayerError>() {
+            Ok(inner) => inner,
+            Err(source) => LayerError::Stream { action, source },
+        }
+    }
+}
+
+impl From<LayerError> for io::Error {
+    fn from(error: LayerError) -> io::Error {
+        let kind = match error {
+            LayerError::Truncated { .. } => io::ErrorKind::UnexpectedEof,
+            _ => io::ErrorKind::InvalidData,
+        };
+        io::Error::new(kind, error)
+    }
+}
