@@ -33,3 +33,4 @@ pub mod progress;
 pub mod registry;
 pub mod sandbox;
 pub mod store;
+pub mod snapshot;

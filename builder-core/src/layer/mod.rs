@@ -34,6 +34,7 @@ pub(crate) mod xattr;
 
 pub use entry::{Entry, EntryKind, order};
 pub use error::LayerError;
+pub(crate) use error::shown;
 pub use reader::{Limits, Reader, ReaderOptions};
 pub use unpack::{Deferred, OverlayFormat, Skipped, UnpackOptions, Unpacked, Unpacker};
 pub use writer::{Writer, WriterOptions, Written};

@@ -28,8 +28,11 @@ fn digits(n: usize) -> usize {
     n.to_string().len()
 }
 
+/// A key and its value.
+pub(super) type Record<'a> = (&'a [u8], &'a [u8]);
+
 /// Splits `data` into records, in the order they stand.
-pub(super) fn decode(mut data: &[u8]) -> Result<Vec<(&[u8], &[u8])>, &'static str> {
+pub(super) fn decode(mut data: &[u8]) -> Result<Vec<Record<'_>>, &'static str> {
     let mut records = Vec::new();
     while !data.is_empty() {
         if data.iter().all(|b| *b == 0) {
