@@ -28,6 +28,8 @@ pub mod listing;
 mod members;
 mod pax;
 mod reader;
+#[cfg(test)]
+mod tests;
 mod unpack;
 mod writer;
 pub(crate) mod xattr;

@@ -281,7 +281,12 @@ impl<R: Read> Reader<R> {
                 let (major, minor) = device()?;
                 EntryKind::BlockDevice { major, minor }
             }
-            b'5' => EntryKind::Directory,
+            b'5' => {
+                if header[156] != b'5' {
+                    stored = size; // an old archive's: counted like a file
+                }
+                EntryKind::Directory
+            }
             b'6' => EntryKind::Fifo,
             b'D' => {
                 stored = size; // the names that an incremental dump lists
