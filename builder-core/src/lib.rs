@@ -34,3 +34,4 @@ pub mod registry;
 pub mod sandbox;
 pub mod store;
 pub mod snapshot;
+mod sys;

@@ -1,0 +1,290 @@
+//! The builder's side: starts the helper, hands it steps, and waits for their ends.
+//!
+//! Lock order: there is one lock, [`Shared::steps`], never held while talking to the helper.
+
+use std::collections::HashMap;
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::MemfdFlags;
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+
+use super::error::SandboxError;
+use super::protocol::{HELPER_ARGUMENT, Outcome, Reply, Request, receive, send};
+use super::spec::Spec;
+
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Which program is the helper.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HelperPath {
+    /// This program again.
+    Current,
+    /// Another that calls [`init_if_child`](super::init_if_child) first.
+    Path(PathBuf),
+}
+
+/// A process that makes the processes of steps: one for a build, any number of steps at once.
+///
+/// Dropping it kills its steps and waits for the helper's end.
+#[derive(Debug)]
+pub struct Helper {
+    shared: Arc<Shared>,
+    reader: Option<JoinHandle<()>>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    socket: OwnedFd,
+    next: AtomicU64,
+    /// Who waits for which step; `None` when the helper is gone.
+    steps: Mutex<Option<HashMap<u64, SyncSender<Outcome>>>>,
+}
+
+/// A step that was handed to the helper. Dropping it before its end kills it.
+#[derive(Debug)]
+pub struct Running {
+    killer: Killer,
+    end: Receiver<Outcome>,
+    ended: bool,
+}
+
+/// Ends a step from elsewhere.
+#[derive(Debug, Clone)]
+pub struct Killer {
+    shared: Arc<Shared>,
+    id: u64,
+}
+
+/// How the command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    Code(i32),
+    Signal(i32),
+}
+
+impl Helper {
+    /// Starts the helper and waits until it answers, at most five seconds.
+    ///
+    /// # Errors
+    /// The program cannot be started, or does not answer as a helper does.
+    pub fn start(exe: HelperPath) -> Result<Self, SandboxError> {
+        if super::is_helper() {
+            // a host program that does not call `init_if_child` would start itself for ever
+            return Err(SandboxError::InsideHelper);
+        }
+        let path = match exe {
+            HelperPath::Current => PathBuf::from("/proc/self/exe"),
+            HelperPath::Path(path) => path,
+        };
+        let (socket, theirs) = rustix::net::socketpair(
+            AddressFamily::UNIX,
+            SocketType::SEQPACKET,
+            SocketFlags::CLOEXEC,
+            None,
+        )
+        .map_err(talk)?;
+        let shared = Arc::new(Shared {
+            socket,
+            next: AtomicU64::new(0),
+            steps: Mutex::new(Some(HashMap::new())),
+        });
+        let (started, answer) = sync_channel(1);
+        let for_reader = Arc::clone(&shared);
+        // the helper's death signal is tied to the thread that starts it: this one outlives it
+        let reader = std::thread::Builder::new()
+            .name("sandbox".to_owned())
+            .spawn(move || match spawn(&path, theirs, &for_reader.socket) {
+                Ok(mut child) => {
+                    let _ = started.send(Ok(()));
+                    for_reader.read();
+                    let _ = child.wait();
+                }
+                Err(error) => {
+                    let _ = started.send(Err(error));
+                }
+            })
+            .map_err(SandboxError::Talk)?;
+        let helper = Self {
+            shared,
+            reader: Some(reader),
+        };
+        answer.recv().map_err(|_| SandboxError::HelperGone)??;
+        Ok(helper)
+    }
+
+    /// Hands a step to the helper. Both outputs are closed here at once; the step holds them until its end.
+    ///
+    /// # Errors
+    /// The helper is gone. What is wrong with the step itself is told by [`Running::wait`].
+    #[expect(clippy::needless_pass_by_value, reason = "a step is handed over whole")]
+    pub fn run(
+        &self,
+        spec: Spec,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Running, SandboxError> {
+        let memory = rustix::fs::memfd_create("spec", MemfdFlags::CLOEXEC).map_err(talk)?;
+        let bytes = serde_json::to_vec(&spec).map_err(|error| SandboxError::InvalidSpec {
+            reason: error.to_string(),
+        })?;
+        File::from(memory.try_clone().map_err(SandboxError::Talk)?)
+            .write_all(&bytes)
+            .map_err(SandboxError::Talk)?;
+        let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
+        let (sender, end) = sync_channel(1);
+        self.shared
+            .steps()
+            .as_mut()
+            .ok_or(SandboxError::HelperGone)?
+            .insert(id, sender);
+        let running = Running {
+            killer: Killer {
+                shared: Arc::clone(&self.shared),
+                id,
+            },
+            end,
+            ended: false,
+        };
+        self.shared.tell(
+            &Request::Run { id },
+            &[memory.as_fd(), stdout.as_fd(), stderr.as_fd()],
+        )?;
+        Ok(running)
+    }
+}
+
+impl Drop for Helper {
+    fn drop(&mut self) {
+        // the helper takes this for the builder's end: it kills its steps and goes
+        let _ = rustix::net::shutdown(&self.shared.socket, Shutdown::Both);
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+    }
+}
+
+impl Running {
+    /// Waits for the command's end.
+    ///
+    /// # Errors
+    /// The sandbox could not be set up, or the helper is gone.
+    pub fn wait(mut self) -> Result<Exit, SandboxError> {
+        let outcome = self.end.recv();
+        self.ended = true;
+        match outcome.map_err(|_| SandboxError::HelperGone)? {
+            Outcome::Code(code) => Ok(Exit::Code(code)),
+            Outcome::Signal(signal) => Ok(Exit::Signal(signal)),
+            Outcome::Failed(failure) => Err(failure.into()),
+        }
+    }
+
+    /// Something to end the step with while another thread waits.
+    #[must_use]
+    pub fn killer(&self) -> Killer {
+        self.killer.clone()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        if !self.ended {
+            self.killer.kill();
+        }
+    }
+}
+
+impl Killer {
+    /// Kills every process of the step at once. One that has ended stays ended.
+    pub fn kill(&self) {
+        // a helper that is gone took its steps with it
+        let _ = self.shared.tell(&Request::Kill { id: self.id }, &[]);
+    }
+}
+
+impl Shared {
+    fn steps(&self) -> MutexGuard<'_, Option<HashMap<u64, SyncSender<Outcome>>>> {
+        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn tell(
+        &self,
+        request: &Request,
+        descriptors: &[std::os::fd::BorrowedFd<'_>],
+    ) -> Result<(), SandboxError> {
+        send(&self.socket, request, descriptors).map_err(|errno| match errno {
+            Errno::PIPE | Errno::CONNRESET | Errno::NOTCONN => SandboxError::HelperGone,
+            errno => talk(errno),
+        })
+    }
+
+    /// Hands out the ends of steps until the helper is gone.
+    fn read(&self) {
+        while let Ok(Some((reply, _))) = receive::<Reply>(&self.socket) {
+            let Reply::Ended { id, outcome } = reply else {
+                continue;
+            };
+            let waiting = self.steps().as_mut().and_then(|steps| steps.remove(&id));
+            if let Some(waiting) = waiting {
+                // nobody waits for a step that was dropped
+                let _ = waiting.send(outcome);
+            }
+        }
+        *self.steps() = None;
+    }
+}
+
+fn talk(errno: Errno) -> SandboxError {
+    SandboxError::Talk(errno.into())
+}
+
+/// Starts the program with the socket as its standard input and waits for its first word.
+fn spawn(path: &PathBuf, theirs: OwnedFd, ours: &OwnedFd) -> Result<Child, SandboxError> {
+    let mut child = Command::new(path)
+        .arg(HELPER_ARGUMENT)
+        // a step's first process is a copy of the helper: it should hold nothing of the builder's
+        .env_clear()
+        .stdin(Stdio::from(theirs))
+        .stdout(Stdio::null())
+        .spawn()
+        .map_err(|source| SandboxError::StartHelper {
+            path: path.clone(),
+            source,
+        })?;
+    let began = Instant::now();
+    if is_ready(ours, began) {
+        return Ok(child);
+    }
+    let _ = child.kill();
+    let _ = child.wait();
+    Err(SandboxError::HelperSilent {
+        path: path.clone(),
+        waited: PATIENCE,
+    })
+}
+
+fn is_ready(socket: &OwnedFd, began: Instant) -> bool {
+    loop {
+        let left = PATIENCE.saturating_sub(began.elapsed());
+        let timeout = Timespec {
+            tv_sec: left.as_secs().cast_signed(),
+            tv_nsec: left.subsec_nanos().into(),
+        };
+        match rustix::event::poll(&mut [PollFd::new(socket, PollFlags::IN)], Some(&timeout)) {
+            Ok(0) => return false,
+            Ok(_) => return matches!(receive(socket), Ok(Some((Reply::Ready, _)))),
+            Err(Errno::INTR) => {}
+            Err(_) => return false,
+        }
+    }
+}

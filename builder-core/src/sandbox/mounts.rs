@@ -1,0 +1,507 @@
+//! Carries a mount plan out, in the step's own mount namespace.
+//!
+//! Each mount is made detached (fsopen, fsmount, open_tree) and then moved onto a descriptor of its target: no path
+//! is looked up twice, and none outside the root. What must be attached before it can be cloned is stacked on `/`
+//! of the old root, which goes away as a whole after pivot_root.
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+
+use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::io::Errno;
+use rustix::mount::{
+    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
+    OpenTreeFlags, UnmountFlags,
+};
+
+use super::mount_plan::{Kind, Layers, MountStep, What};
+use super::mount_point::{Interior, open_in};
+use super::protocol::{During, Failure};
+use crate::sys;
+
+/// What becomes the root.
+#[derive(Debug)]
+pub(super) enum RootMount<'a> {
+    Overlay(Layers),
+    Directory(&'a Path),
+}
+
+const PRIVATE_MOUNT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
+    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
+    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
+
+/// Mounts everything and makes it the process's root.
+pub(super) fn enter_root(root: RootMount<'_>, steps: &[MountStep]) -> Result<Interior, Failure> {
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .during_at("make mounts private", "/")?;
+    let memory =
+        tmpfs(None, 0o755, MountAttrFlags::empty()).during("mount a tmpfs for the step's files")?;
+    stack(&memory).during("attach the tmpfs for the step's files")?;
+    // sources first: their paths are the builder's, and are looked up before anything is put over them
+    let mut sources = Vec::with_capacity(steps.len());
+    for (index, step) in steps.iter().enumerate() {
+        sources.push(source(&memory, index, &step.what)?);
+    }
+    let root_mount = match root {
+        RootMount::Overlay(layers) => overlay(&layers, &memory, "root")?,
+        RootMount::Directory(path) => {
+            let tree = clone_tree(path).during_at("bind the root", path)?;
+            stack(&tree).during_at("attach the root", path)?;
+            tree
+        }
+    };
+    let mut interior = Interior::new(root_mount);
+    for (step, source) in steps.iter().zip(sources) {
+        mount(&mut interior, step, source)?;
+    }
+    rustix::process::fchdir(interior.root()).during("enter the new root")?;
+    rustix::process::pivot_root(".", ".").during("pivot_root")?;
+    rustix::mount::unmount(".", UnmountFlags::DETACH).during("detach the old root")?;
+    rustix::process::chdir("/").during_at("chdir", "/")?;
+    Ok(interior)
+}
+
+/// Makes what a step mounts, if that comes from outside the root or from memory.
+fn source(memory: &OwnedFd, index: usize, what: &What) -> Result<Option<OwnedFd>, Failure> {
+    match what {
+        What::Bind { source, read_only } => {
+            let tree = clone_tree(source).during_at("bind", source)?;
+            if *read_only {
+                sys::set_mount_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY)
+                    .during_at("make read-only", source)?;
+            }
+            Ok(Some(tree))
+        }
+        What::Overlay {
+            layers,
+            subpath,
+            read_only,
+        } => {
+            let whole = overlay(layers, memory, &format!("overlay-{index}"))?;
+            let part = open_in(&whole, subpath, OFlags::PATH)
+                .during_at("find in the mount's source", subpath)?;
+            let tree = clone_object(&part).during_at("bind", subpath)?;
+            if *read_only {
+                sys::set_mount_attributes(&tree, false, MountAttrFlags::MOUNT_ATTR_RDONLY)
+                    .during_at("make read-only", subpath)?;
+            }
+            Ok(Some(tree))
+        }
+        What::Bytes {
+            bytes,
+            mode,
+            uid,
+            gid,
+            read_only,
+        } => {
+            let name = format!("bytes-{index}");
+            let make = || -> Result<OwnedFd, Errno> {
+                let file = rustix::fs::openat(
+                    memory,
+                    &name,
+                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+                    Mode::from_raw_mode(0o600),
+                )?;
+                let mut rest = bytes.as_slice();
+                while !rest.is_empty() {
+                    let written = rustix::io::write(&file, rest)?;
+                    rest = &rest[written..];
+                }
+                rustix::fs::fchown(&file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))?;
+                rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode))?;
+                let tree = clone_object(&file)?;
+                if *read_only {
+                    sys::set_mount_attributes(&tree, false, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+                }
+                Ok(tree)
+            };
+            make().during("make a file in memory").map(Some)
+        }
+        _ => Ok(None),
+    }
+}
+
+fn mount(
+    interior: &mut Interior,
+    step: &MountStep,
+    source: Option<OwnedFd>,
+) -> Result<(), Failure> {
+    let target = step.target.as_path();
+    let made = match &step.what {
+        What::Mask | What::Seal => return cover(interior, target, step.what == What::Mask),
+        What::Bind { .. } | What::Overlay { .. } | What::Bytes { .. } => source.ok_or(Errno::INVAL),
+        What::Proc => filesystem("proc", &[], PRIVATE_MOUNT),
+        What::Sys => match filesystem(
+            "sysfs",
+            &[],
+            PRIVATE_MOUNT | MountAttrFlags::MOUNT_ATTR_RDONLY,
+        ) {
+            // the host's own is covered in part, as in a container: a new one would show more
+            Err(Errno::PERM) => host_sys(),
+            other => other,
+        },
+        What::HostSys => host_sys(),
+        What::Devices => tmpfs(
+            Some(64 << 10 << 10),
+            0o755,
+            MountAttrFlags::MOUNT_ATTR_NOSUID,
+        ),
+        What::DevPts => dev_pts(),
+        What::Mqueue => filesystem("mqueue", &[], PRIVATE_MOUNT),
+        What::Tmpfs {
+            size_bytes,
+            mode,
+            no_exec,
+            read_only,
+        } => {
+            let mut attributes =
+                MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            if *no_exec {
+                attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            }
+            if *read_only {
+                attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+            }
+            tmpfs(*size_bytes, *mode, attributes)
+        }
+    };
+    let made = match (&step.what, made) {
+        // a kernel without POSIX message queues
+        (What::Mqueue, Err(Errno::NODEV)) => return Ok(()),
+        (_, made) => made.during_at("make the mount for", target)?,
+    };
+    let found = interior.mount_point(target, step.kind)?;
+    attach(&made, &found.object).during_at("mount on", target)?;
+    interior.mounted(found);
+    match &step.what {
+        What::Devices => devices(&made).during_at("make the devices in", target)?,
+        What::HostSys | What::Sys => hide_cgroups(interior)?,
+        _ => {}
+    }
+    Ok(())
+}
+
+/// A detached mount of a new file system.
+fn filesystem(
+    name: &str,
+    options: &[(&str, &str)],
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
+    for (key, value) in options {
+        rustix::mount::fsconfig_set_string(&context, *key, *value)?;
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+}
+
+fn tmpfs(size_bytes: Option<u64>, mode: u32, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
+    let mode = format!("{mode:o}");
+    let size = size_bytes.map(|size| size.to_string());
+    let mut options = vec![("mode", mode.as_str())];
+    if let Some(size) = &size {
+        options.push(("size", size));
+    }
+    filesystem("tmpfs", &options, attributes)
+}
+
+fn dev_pts() -> Result<OwnedFd, Errno> {
+    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
+    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
+    let with_group = |group: Option<&str>| {
+        let context = rustix::mount::fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
+        for (key, value) in options {
+            if value.is_empty() {
+                rustix::mount::fsconfig_set_flag(&context, key)?;
+            } else {
+                rustix::mount::fsconfig_set_string(&context, key, value)?;
+            }
+        }
+        if let Some(group) = group {
+            rustix::mount::fsconfig_set_string(&context, "gid", group)?;
+        }
+        rustix::mount::fsconfig_create(&context)?;
+        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
+    };
+    // group 5 is `tty` everywhere; it may be missing from a small id map
+    with_group(Some("5")).or_else(|_| with_group(None))
+}
+
+fn host_sys() -> Result<OwnedFd, Errno> {
+    let tree = clone_tree(Path::new("/sys"))?;
+    sys::set_mount_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    Ok(tree)
+}
+
+/// A new sysfs has an empty directory there already; the host's has the host's cgroups below.
+fn hide_cgroups(interior: &Interior) -> Result<(), Failure> {
+    let path = Path::new("/sys/fs/cgroup");
+    let Ok(found) = interior.open(path, OFlags::PATH | OFlags::DIRECTORY) else {
+        return Ok(());
+    };
+    empty_directory()
+        .and_then(|empty| attach(&empty, &found))
+        .during_at("hide", path)
+}
+
+fn empty_directory() -> Result<OwnedFd, Errno> {
+    tmpfs(
+        Some(0),
+        0o555,
+        PRIVATE_MOUNT | MountAttrFlags::MOUNT_ATTR_RDONLY,
+    )
+}
+
+/// Hides a path of the root or makes it read-only, if it is there.
+fn cover(interior: &Interior, path: &Path, hide: bool) -> Result<(), Failure> {
+    let Ok(found) = interior.open(path, OFlags::PATH) else {
+        return Ok(());
+    };
+    let directory = rustix::fs::fstat(&found)
+        .map(|stat| FileType::from_raw_mode(stat.st_mode) == FileType::Directory)
+        .during_at("stat", path)?;
+    let over = || {
+        if !hide {
+            let tree = clone_object(&found)?;
+            sys::set_mount_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+            return Ok(tree);
+        }
+        if directory {
+            return empty_directory();
+        }
+        let tree = clone_object(&interior.open(Path::new("/dev/null"), OFlags::PATH)?)?;
+        sys::set_mount_attributes(&tree, false, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+        Ok(tree)
+    };
+    let what = if hide { "hide" } else { "make read-only" };
+    over()
+        .and_then(|over: OwnedFd| attach(&over, &found))
+        .during_at(what, path)
+}
+
+const DEVICES: &[(&str, u32, u32)] = &[
+    ("null", 1, 3),
+    ("zero", 1, 5),
+    ("full", 1, 7),
+    ("random", 1, 8),
+    ("urandom", 1, 9),
+    ("tty", 5, 0),
+];
+
+const LINKS: &[(&str, &str)] = &[
+    ("fd", "/proc/self/fd"),
+    ("stdin", "/proc/self/fd/0"),
+    ("stdout", "/proc/self/fd/1"),
+    ("stderr", "/proc/self/fd/2"),
+    ("core", "/proc/kcore"),
+    ("ptmx", "pts/ptmx"),
+];
+
+fn devices(directory: &OwnedFd) -> Result<(), Errno> {
+    for (name, major, minor) in DEVICES {
+        let mode = Mode::from_raw_mode(0o666);
+        let device = rustix::fs::makedev(*major, *minor);
+        match rustix::fs::mknodat(directory, *name, FileType::CharacterDevice, mode, device) {
+            Ok(()) => {}
+            // a user namespace or a device filter: the host's own, then
+            Err(Errno::PERM) => {
+                let empty = rustix::fs::openat(
+                    directory,
+                    *name,
+                    OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
+                    mode,
+                )?;
+                match clone_tree(&Path::new("/dev").join(name)) {
+                    Ok(tree) => attach(&tree, &empty)?,
+                    Err(Errno::NOENT) => {
+                        rustix::fs::unlinkat(directory, *name, rustix::fs::AtFlags::empty())?
+                    }
+                    Err(errno) => return Err(errno),
+                }
+            }
+            Err(errno) => return Err(errno),
+        }
+    }
+    for (name, target) in LINKS {
+        rustix::fs::symlinkat(*target, directory, *name)?;
+    }
+    for name in ["pts", "shm", "mqueue"] {
+        rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
+    }
+    Ok(())
+}
+
+/// A detached overlay stays usable by descriptor but cannot be cloned from: it is stacked on `/`, too.
+fn overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+    if let Some(missing) = layers
+        .lowers
+        .iter()
+        .chain([&layers.upper, &layers.work])
+        .find(|path| rustix::fs::stat(path.as_path()).is_err())
+    {
+        return Err(Errno::NOENT).during_at("find the overlay's directory", missing);
+    }
+    match new_overlay(layers) {
+        Ok(mount) => {
+            stack(&mount).during_at("attach the overlay over", &layers.upper)?;
+            Ok(mount)
+        }
+        // a kernel before 6.8 knows no `lowerdir+`, one before 6.5 no single options
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            old_overlay(layers, memory, name).during_at("mount the overlay over", &layers.upper)
+        }
+        Err(errno) => Err(errno).during_at("mount the overlay over", &layers.upper),
+    }
+}
+
+/// Mounts an overlay by descriptors, detached.
+pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
+    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    // the kernel takes values below 256 bytes: a longer path goes by a descriptor's name
+    let mut open = Vec::new();
+    let mut set = |key: &str, path: &Path| -> Result<(), Errno> {
+        if path.as_os_str().len() < 256 {
+            return rustix::mount::fsconfig_set_string(&context, key, path);
+        }
+        let directory = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::mount::fsconfig_set_string(
+            &context,
+            key,
+            format!("/proc/self/fd/{}", directory.as_raw_fd()),
+        )?;
+        open.push(directory);
+        Ok(())
+    };
+    for lower in &layers.lowers {
+        set("lowerdir+", lower)?;
+    }
+    set("upperdir", &layers.upper)?;
+    set("workdir", &layers.work)?;
+    for (key, value) in OVERLAY_OPTIONS {
+        rustix::mount::fsconfig_set_string(&context, *key, *value)?;
+    }
+    if layers.userxattr {
+        rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
+    }
+    rustix::mount::fsconfig_create(&context)?;
+    rustix::mount::fsmount(
+        &context,
+        FsMountFlags::FSMOUNT_CLOEXEC,
+        MountAttrFlags::empty(),
+    )
+}
+
+/// Fixed, whatever the kernel was built or started with: layers are moved, and read without the overlay.
+const OVERLAY_OPTIONS: &[(&str, &str)] = &[
+    ("index", "off"),
+    ("metacopy", "off"),
+    ("redirect_dir", "off"),
+];
+
+/// The same by mount(2). All options must fit into a page, so paths are relative to the layers' common parent.
+fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
+    let all: Vec<&Path> = layers
+        .lowers
+        .iter()
+        .chain([&layers.upper, &layers.work])
+        .map(|path| path.as_path())
+        .collect();
+    let common = all.iter().skip(1).fold(all[0].to_owned(), |common, path| {
+        common
+            .ancestors()
+            .find(|ancestor| path.starts_with(ancestor))
+            .unwrap_or(Path::new("/"))
+            .to_owned()
+    });
+    let short = |path: &Path| {
+        let relative = path.strip_prefix(&common).unwrap_or(path);
+        let relative = if relative == Path::new("") {
+            Path::new(".")
+        } else {
+            relative
+        };
+        let mut out = Vec::new();
+        for byte in std::os::unix::ffi::OsStrExt::as_bytes(relative.as_os_str()) {
+            if matches!(byte, b':' | b'\\' | b',') {
+                out.push(b'\\');
+            }
+            out.push(*byte);
+        }
+        out
+    };
+    let lowers: Vec<Vec<u8>> = layers.lowers.iter().map(|path| short(path)).collect();
+    let mut options = b"lowerdir=".to_vec();
+    options.extend(lowers.join(&b':'));
+    options.extend(b",upperdir=");
+    options.extend(short(&layers.upper));
+    options.extend(b",workdir=");
+    options.extend(short(&layers.work));
+    for (key, value) in OVERLAY_OPTIONS {
+        options.extend(format!(",{key}={value}").bytes());
+    }
+    if layers.userxattr {
+        options.extend(b",userxattr");
+    }
+    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
+    rustix::fs::mkdirat(memory, name, Mode::from_raw_mode(0o755))?;
+    let target = format!("/proc/self/fd/{}/{name}", memory.as_raw_fd());
+    rustix::process::chdir(&common)?;
+    rustix::mount::mount(
+        "overlay",
+        &target,
+        "overlay",
+        MountFlags::empty(),
+        Some(options.as_c_str()),
+    )?;
+    rustix::process::chdir("/")?;
+    rustix::fs::openat(memory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// A detached copy of what is mounted at a path of the host, with all below it.
+fn clone_tree(path: &Path) -> Result<OwnedFd, Errno> {
+    rustix::mount::open_tree(
+        CWD,
+        path,
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE,
+    )
+}
+
+fn clone_object(object: &OwnedFd) -> Result<OwnedFd, Errno> {
+    rustix::mount::open_tree(
+        object,
+        "",
+        OpenTreeFlags::OPEN_TREE_CLONE
+            | OpenTreeFlags::OPEN_TREE_CLOEXEC
+            | OpenTreeFlags::AT_RECURSIVE
+            | OpenTreeFlags::AT_EMPTY_PATH,
+    )
+}
+
+fn attach(mount: &OwnedFd, target: impl AsFd) -> Result<(), Errno> {
+    rustix::mount::move_mount(
+        mount,
+        "",
+        target,
+        "",
+        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
+    )
+}
+
+/// Attaches a mount on top of what is stacked on `/`, where only its descriptor reaches it.
+fn stack(mount: &OwnedFd) -> Result<(), Errno> {
+    rustix::mount::move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
+}
+
+/// For the callers that name a kind of thing by what is there.
+pub(super) fn kind_of(file_type: FileType) -> Kind {
+    if file_type == FileType::Directory {
+        Kind::Directory
+    } else {
+        Kind::File
+    }
+}

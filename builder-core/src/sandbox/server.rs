@@ -1,0 +1,383 @@
+//! The helper process: one thread, waits for requests and for steps to end.
+//!
+//! It polls the builder's socket and a pidfd for each running step. It makes no choice that a step depends on but
+//! where its stub layer is. When the builder is gone, for whatever reason, every step is killed and the helper ends.
+
+use std::fs;
+use std::io::{Read, Seek};
+use std::os::fd::OwnedFd;
+use std::path::{Path, PathBuf};
+
+use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+use rustix::pipe::PipeFlags;
+use rustix::process::{Signal, WaitId, WaitIdOptions};
+
+use super::child::{self, Launch};
+use super::command::Command;
+use super::id_map;
+use super::mount_plan::{Facts, Kind, absolute, mount_plan, root_layers, stub_entries};
+use super::mount_point::open_in;
+use super::mounts::{RootMount, kind_of};
+use super::protocol::{During, Failure, Outcome, Reply, Report, Request, receive, send};
+use super::seccomp;
+use super::spec::{MountSource, Network, Root, Spec};
+use crate::sys::{self, Instruction, Side, SingleThread};
+
+/// A step that runs.
+#[derive(Debug)]
+struct Step {
+    id: u64,
+    pidfd: OwnedFd,
+    status: OwnedFd,
+    stub: Option<Stub>,
+    upper: Option<PathBuf>,
+}
+
+/// What stays the same for all steps.
+#[derive(Debug)]
+struct Server {
+    socket: OwnedFd,
+    proof: SingleThread,
+    filter: Vec<Instruction>,
+    owns_network: bool,
+}
+
+/// Serves the builder on standard input until it is gone; the helper's exit code.
+pub(super) fn serve() -> i32 {
+    match Server::start() {
+        Ok(server) => {
+            server.work();
+            0
+        }
+        Err(_) => 2,
+    }
+}
+
+impl Server {
+    fn start() -> Result<Self, Errno> {
+        // the builder's own thread waits for this process, so the signal comes when the builder dies, not before
+        rustix::process::set_parent_process_death_signal(Some(Signal::KILL))?;
+        // out of the terminal's reach: Ctrl-C is for the builder to answer
+        let _ = rustix::process::setsid();
+        rustix::process::umask(Mode::from_raw_mode(0o022));
+        let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
+        let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
+        rustix::stdio::dup2_stdin(&null)?;
+        let server = Self {
+            socket,
+            proof: SingleThread::prove().map_err(|_| Errno::BUSY)?,
+            filter: seccomp::docker_default(),
+            owns_network: id_map::in_initial_namespace(),
+        };
+        send(&server.socket, &Reply::Ready, &[])?;
+        Ok(server)
+    }
+
+    fn work(&self) {
+        let mut steps: Vec<Step> = Vec::new();
+        loop {
+            let (asked, ended) = {
+                let mut polled: Vec<PollFd<'_>> = Vec::with_capacity(steps.len() + 1);
+                polled.push(PollFd::new(&self.socket, PollFlags::IN));
+                polled.extend(
+                    steps
+                        .iter()
+                        .map(|step| PollFd::new(&step.pidfd, PollFlags::IN)),
+                );
+                match rustix::event::poll(&mut polled, None) {
+                    Ok(_) | Err(Errno::INTR) => {}
+                    Err(_) => break,
+                }
+                let ended: Vec<bool> = polled[1..]
+                    .iter()
+                    .map(|one| !one.revents().is_empty())
+                    .collect();
+                (!polled[0].revents().is_empty(), ended)
+            };
+            for index in (0..ended.len()).rev().filter(|index| ended[*index]) {
+                let step = steps.swap_remove(index);
+                let id = step.id;
+                let outcome = step.end();
+                if send(&self.socket, &Reply::Ended { id, outcome }, &[]).is_err() {
+                    break;
+                }
+            }
+            if !asked {
+                continue;
+            }
+            match receive(&self.socket) {
+                Ok(Some((request, descriptors))) => self.answer(&mut steps, request, descriptors),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        for step in &steps {
+            step.kill();
+        }
+        for step in steps {
+            step.end();
+        }
+    }
+
+    fn answer(&self, steps: &mut Vec<Step>, request: Request, descriptors: Vec<OwnedFd>) {
+        match request {
+            Request::Kill { id } => {
+                if let Some(step) = steps.iter().find(|step| step.id == id) {
+                    step.kill();
+                }
+            }
+            Request::Run { id } => match self.launch(id, descriptors) {
+                Ok(step) => steps.push(step),
+                Err(failure) => {
+                    let outcome = Outcome::Failed(failure);
+                    // a builder that is gone is noticed at the next look at the socket
+                    let _ = send(&self.socket, &Reply::Ended { id, outcome }, &[]);
+                }
+            },
+        }
+    }
+
+    fn launch(&self, id: u64, descriptors: Vec<OwnedFd>) -> Result<Step, Failure> {
+        let [spec, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors)
+            .map_err(|_| Failure::reason("a request without its three descriptors"))?;
+        let spec = read_spec(spec)?;
+        let facts = Facts {
+            kinds: spec
+                .mounts
+                .iter()
+                .map(|mount| kind(&mount.source))
+                .collect::<Result<_, _>>()?,
+            owns_network: self.owns_network,
+        };
+        let steps = mount_plan(&spec, &facts)?;
+        let command = Command::new(&spec, &self.filter)?;
+        let cwd = absolute(&spec.cwd)?;
+        let stub = match &spec.root {
+            Root::Overlay { lowers, .. } if lowers.is_empty() => {
+                return Err(Failure::reason(
+                    "an overlay needs at least one lower directory",
+                ));
+            }
+            Root::Overlay { work, .. } => Some(Stub::make(work, &stub_entries(&steps))?),
+            Root::Directory(_) => None,
+        };
+        let root = match (
+            &spec.root,
+            root_layers(&spec.root, stub.as_ref().map(|stub| stub.0.as_path())),
+        ) {
+            (_, Some(layers)) => RootMount::Overlay(layers),
+            (Root::Directory(path), _) => RootMount::Directory(path),
+            (Root::Overlay { .. }, None) => {
+                return Err(Failure::reason("an overlay without layers"));
+            }
+        };
+        let upper = match &spec.root {
+            Root::Overlay { upper, .. } => Some(upper.clone()),
+            Root::Directory(_) => None,
+        };
+        let (status, status_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
+            .during("make a pipe for the step's status")?;
+        let launch = Launch {
+            root,
+            steps,
+            command,
+            cwd,
+            hostname: spec.hostname.as_bytes().to_vec(),
+            loopback: spec.network == Network::None,
+            stdout,
+            stderr,
+            status: status_end,
+        };
+        let mut namespaces =
+            libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
+        if spec.network == Network::None {
+            namespaces |= libc::CLONE_NEWNET;
+        }
+        match sys::clone_child(&self.proof, namespaces as u64).during("clone3")? {
+            Side::Child => child::run(launch, &self.proof),
+            Side::Parent { pidfd, .. } => Ok(Step {
+                id,
+                pidfd: pidfd.ok_or_else(|| Failure::reason("clone3 gave no pidfd"))?,
+                status,
+                stub,
+                upper,
+            }),
+        }
+    }
+}
+
+impl Step {
+    fn kill(&self) {
+        // a process that is gone already needs no signal
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+    }
+
+    /// Reaps the step's first process and tells how the command ended.
+    fn end(self) -> Outcome {
+        let status = loop {
+            match rustix::process::waitid(
+                WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)),
+                WaitIdOptions::EXITED,
+            ) {
+                Err(Errno::INTR) => {}
+                other => break other,
+            }
+        };
+        let mut text = Vec::new();
+        // every writer is dead: this ends. What cannot be read counts as not said
+        let _ = fs::File::from(self.status).read_to_end(&mut text);
+        let mut outcome = None;
+        for line in text.split(|byte| *byte == b'\n') {
+            match serde_json::from_slice(line) {
+                Ok(Report::Outcome(said)) => outcome = outcome.or(Some(said)),
+                Ok(Report::CopiedUp(directories)) => {
+                    if let Some(upper) = &self.upper {
+                        remove_copies(upper, &directories);
+                    }
+                }
+                Err(_) => {}
+            }
+        }
+        if let Some(stub) = self.stub {
+            stub.remove();
+        }
+        outcome.unwrap_or_else(|| {
+            match status
+                .ok()
+                .flatten()
+                .and_then(|status| status.terminating_signal())
+            {
+                Some(signal) => Outcome::Signal(signal),
+                None => Outcome::Failed(Failure::reason(
+                    "the step's first process ended without a word",
+                )),
+            }
+        })
+    }
+}
+
+fn read_spec(memory: OwnedFd) -> Result<Spec, Failure> {
+    let mut file = fs::File::from(memory);
+    let mut bytes = Vec::new();
+    file.rewind()
+        .and_then(|()| file.read_to_end(&mut bytes))
+        .during("read the step's description")?;
+    serde_json::from_slice(&bytes)
+        .map_err(|error| Failure::reason(format!("the step's description: {error}")))
+}
+
+/// Whether a mount's source is a directory: its mount point must be the same.
+fn kind(source: &MountSource) -> Result<Kind, Failure> {
+    match source {
+        MountSource::Tmpfs { .. } => Ok(Kind::Directory),
+        MountSource::Bytes { .. } => Ok(Kind::File),
+        MountSource::Bind(path) => {
+            let stat = rustix::fs::stat(path).during_at("find the mount's source", path)?;
+            Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
+        }
+        MountSource::Overlay {
+            lowers,
+            upper,
+            subpath,
+            ..
+        } => [upper]
+            .into_iter()
+            .chain(lowers)
+            .find_map(|layer| {
+                let layer =
+                    rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+                let found = open_in(&layer, subpath, OFlags::PATH).ok()?;
+                let file_type = FileType::from_raw_mode(rustix::fs::fstat(&found).ok()?.st_mode);
+                // a whiteout, or the end of a link in another layer's tree
+                (file_type != FileType::CharacterDevice).then(|| kind_of(file_type))
+            })
+            .ok_or(Errno::NOENT)
+            .during_at("find in the mount's source", subpath),
+    }
+}
+
+/// A layer of mount points, beside the work directory: on the image's own file system, so that the step sees one
+/// device number for files and directories.
+#[derive(Debug)]
+struct Stub(PathBuf);
+
+impl Stub {
+    fn make(work: &Path, entries: &[(PathBuf, Kind)]) -> Result<Self, Failure> {
+        let mut name = work
+            .file_name()
+            .ok_or_else(|| Failure::reason("the work directory has no name"))?
+            .to_owned();
+        name.push(".stub");
+        let path = work.with_file_name(name);
+        // of an earlier step that was killed with its helper
+        let _ = fs::remove_dir_all(&path);
+        let stub = Self(path);
+        let made = stub.fill(entries);
+        if made.is_err() {
+            stub.remove();
+            return Err(made
+                .err()
+                .unwrap_or_else(|| Failure::reason("the stub layer")));
+        }
+        Ok(stub)
+    }
+
+    fn fill(&self, entries: &[(PathBuf, Kind)]) -> Result<(), Failure> {
+        let make = || -> Result<(), Errno> {
+            rustix::fs::mkdir(&self.0, Mode::from_raw_mode(0o755))?;
+            let root = rustix::fs::open(&self.0, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            for (path, kind) in entries {
+                match kind {
+                    Kind::Directory => {
+                        rustix::fs::mkdirat(&root, path, Mode::from_raw_mode(0o755))?
+                    }
+                    Kind::File => rustix::fs::mknodat(
+                        &root,
+                        path,
+                        FileType::RegularFile,
+                        Mode::from_raw_mode(0o644),
+                        0,
+                    )?,
+                }
+            }
+            Ok(())
+        };
+        make().during_at("make the mount points in", &self.0)
+    }
+
+    fn remove(&self) {
+        // what cannot be removed lies beside the work directory, and goes away with it
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Removes directories from an upper directory that are there for mount points only: empty, and untouched since.
+fn remove_copies(upper: &Path, directories: &[PathBuf]) {
+    let Ok(upper) = rustix::fs::open(upper, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        return;
+    };
+    for directory in directories {
+        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+            continue;
+        };
+        let parent = if parent == Path::new("") {
+            Path::new(".")
+        } else {
+            parent
+        };
+        let opened = rustix::fs::openat2(
+            &upper,
+            parent,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        );
+        if let Ok(parent) = opened
+            && let Ok(before) = rustix::fs::fstat(&parent)
+            && rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_ok()
+        {
+            let _ = super::mount_point::restore_modified(&parent, &before);
+        }
+    }
+}
