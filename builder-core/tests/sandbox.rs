@@ -14,7 +14,8 @@ use std::process::{Command, ExitCode};
 use std::time::{Duration, Instant};
 
 use builder_core::sandbox::{
-    self, Exit, Helper, HelperPath, Mount, MountSource, Network, Root, SandboxError, Security, Spec, User,
+    self, Exit, Helper, HelperPath, Mount, MountSource, Network, Root, SandboxError, Security,
+    Spec, User,
 };
 
 const BUSYBOX: &str = "/bin/busybox";
@@ -25,41 +26,96 @@ type Test = (&'static str, fn(&Bench));
 const TESTS: &[Test] = &[
     ("exit_codes_are_the_commands", exit_codes_are_the_commands),
     ("a_signal_is_told_as_one", a_signal_is_told_as_one),
-    ("failed_execs_are_the_commands_failure", failed_execs_are_the_commands_failure),
-    ("setup_errors_name_call_and_path", setup_errors_name_call_and_path),
+    (
+        "failed_execs_are_the_commands_failure",
+        failed_execs_are_the_commands_failure,
+    ),
+    (
+        "setup_errors_name_call_and_path",
+        setup_errors_name_call_and_path,
+    ),
     ("streams_are_apart", streams_are_apart),
     ("the_environment_is_the_specs", the_environment_is_the_specs),
-    ("the_working_directory_is_made", the_working_directory_is_made),
+    (
+        "the_working_directory_is_made",
+        the_working_directory_is_made,
+    ),
     ("user_and_groups_are_switched", user_and_groups_are_switched),
-    ("another_user_can_write_to_dev_stdout", another_user_can_write_to_dev_stdout),
+    (
+        "another_user_can_write_to_dev_stdout",
+        another_user_can_write_to_dev_stdout,
+    ),
     ("the_host_name_is_the_specs", the_host_name_is_the_specs),
     ("umask_session_and_stdin", umask_session_and_stdin),
     ("no_descriptor_leaks", no_descriptor_leaks),
     ("paths_are_masked_and_sealed", paths_are_masked_and_sealed),
+    (
+        "nothing_of_the_host_is_reachable",
+        nothing_of_the_host_is_reachable,
+    ),
     ("devices_are_there", devices_are_there),
-    ("capabilities_and_filter_are_dockers", capabilities_and_filter_are_dockers),
-    ("insecure_steps_have_all_rights", insecure_steps_have_all_rights),
-    ("mount_and_unshare_are_refused", mount_and_unshare_are_refused),
+    (
+        "capabilities_and_filter_are_dockers",
+        capabilities_and_filter_are_dockers,
+    ),
+    (
+        "insecure_steps_have_all_rights",
+        insecure_steps_have_all_rights,
+    ),
+    (
+        "mount_and_unshare_are_refused",
+        mount_and_unshare_are_refused,
+    ),
     ("no_network_is_loopback_only", no_network_is_loopback_only),
     ("binds_are_writable_or_not", binds_are_writable_or_not),
     ("tmpfs_has_its_size", tmpfs_has_its_size),
     ("bytes_are_a_file", bytes_are_a_file),
-    ("overlay_mounts_throw_writes_away", overlay_mounts_throw_writes_away),
-    ("nothing_stays_in_the_upper_directory", nothing_stays_in_the_upper_directory),
-    ("hidden_mount_points_leave_nothing", hidden_mount_points_leave_nothing),
-    ("links_of_the_image_stay_inside", links_of_the_image_stay_inside),
-    ("changes_are_in_the_upper_directory", changes_are_in_the_upper_directory),
-    ("lower_directories_can_be_removed_and_renamed", lower_directories_can_be_removed_and_renamed),
+    (
+        "overlay_mounts_throw_writes_away",
+        overlay_mounts_throw_writes_away,
+    ),
+    (
+        "nothing_stays_in_the_upper_directory",
+        nothing_stays_in_the_upper_directory,
+    ),
+    (
+        "hidden_mount_points_leave_nothing",
+        hidden_mount_points_leave_nothing,
+    ),
+    (
+        "links_of_the_image_stay_inside",
+        links_of_the_image_stay_inside,
+    ),
+    (
+        "changes_are_in_the_upper_directory",
+        changes_are_in_the_upper_directory,
+    ),
+    (
+        "lower_directories_can_be_removed_and_renamed",
+        lower_directories_can_be_removed_and_renamed,
+    ),
     ("a_plain_directory_is_a_root", a_plain_directory_is_a_root),
     ("long_paths_and_many_layers", long_paths_and_many_layers),
-    ("resolv_conf_and_hosts_are_the_specs", resolv_conf_and_hosts_are_the_specs),
+    (
+        "resolv_conf_and_hosts_are_the_specs",
+        resolv_conf_and_hosts_are_the_specs,
+    ),
     ("orphans_are_reaped", orphans_are_reaped),
     ("a_step_can_be_killed", a_step_can_be_killed),
-    ("a_dropped_helper_ends_its_steps", a_dropped_helper_ends_its_steps),
+    (
+        "a_dropped_helper_ends_its_steps",
+        a_dropped_helper_ends_its_steps,
+    ),
     ("output_to_dev_null", output_to_dev_null),
     ("eight_at_once", eight_at_once),
-    ("a_program_that_is_no_helper_is_named", a_program_that_is_no_helper_is_named),
-    ("the_size_of_the_builder_does_not_matter", the_size_of_the_builder_does_not_matter),
+    (
+        "a_program_that_is_no_helper_is_named",
+        a_program_that_is_no_helper_is_named,
+    ),
+    (
+        "the_size_of_the_builder_does_not_matter",
+        the_size_of_the_builder_does_not_matter,
+    ),
     ("nothing_is_left_over", nothing_is_left_over),
 ];
 
@@ -67,14 +123,23 @@ fn main() -> ExitCode {
     sandbox::init_if_child();
     let args: Vec<String> = std::env::args().skip(1).collect();
     let as_user = args.iter().any(|arg| arg == AS_USER);
-    let filter = args.iter().find(|arg| !arg.starts_with('-')).cloned().unwrap_or_default();
+    let filter = args
+        .iter()
+        .find(|arg| !arg.starts_with('-'))
+        .cloned()
+        .unwrap_or_default();
     if args.iter().any(|arg| arg == "--list") {
-        say(&TESTS.iter().map(|(name, _)| format!("{name}: test\n")).collect::<String>());
+        say(&TESTS
+            .iter()
+            .map(|(name, _)| format!("{name}: test\n"))
+            .collect::<String>());
         return ExitCode::SUCCESS;
     }
     let began = Instant::now();
     if !Path::new(BUSYBOX).exists() {
-        say(&format!("skipped: {BUSYBOX} (package busybox-static) is missing\n"));
+        say(&format!(
+            "skipped: {BUSYBOX} (package busybox-static) is missing\n"
+        ));
         return closing(0, 0, began);
     }
     let root = rustix::process::geteuid().is_root();
@@ -85,12 +150,18 @@ fn main() -> ExitCode {
             return closing(0, 0, began);
         }
     };
-    let place = if as_user { "as an ordinary user" } else { "as the caller" };
+    let place = if as_user {
+        "as an ordinary user"
+    } else {
+        "as the caller"
+    };
     let scratch = tempfile::tempdir().expect("a temporary directory");
     match sandbox::probe_overlay(scratch.path(), standing.rootless) {
         Ok(None) => {}
         Ok(Some(failure)) => {
-            say(&format!("skipped: overlayfs cannot be mounted: {failure}\n"));
+            say(&format!(
+                "skipped: overlayfs cannot be mounted: {failure}\n"
+            ));
             return closing(0, 0, began);
         }
         Err(error) => {
@@ -121,7 +192,9 @@ fn main() -> ExitCode {
                 passed += more;
                 failed += bad;
             }
-            Err(missing) => say(&format!("skipped: the tests as an ordinary user: {missing}\n")),
+            Err(missing) => say(&format!(
+                "skipped: the tests as an ordinary user: {missing}\n"
+            )),
         }
     }
     closing(passed, failed, began)
@@ -139,7 +212,11 @@ fn closing(passed: usize, failed: usize, began: Instant) -> ExitCode {
          finished in {:.2}s\n",
         began.elapsed().as_secs_f64()
     ));
-    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    if failed == 0 {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
 }
 
 /// Runs this program again as the first user that has subordinate ids and a home directory.
@@ -150,7 +227,9 @@ fn again_as_user(filter: &str) -> Result<(usize, usize), String> {
         .lines()
         .find_map(|line| {
             let fields: Vec<&str> = line.split(':').collect();
-            let listed = subuid.lines().any(|range| range.split(':').next() == fields.first().copied());
+            let listed = subuid
+                .lines()
+                .any(|range| range.split(':').next() == fields.first().copied());
             let id = |index: usize| fields.get(index)?.parse::<u32>().ok();
             let home = PathBuf::from(fields.get(5)?);
             (listed && id(2)? != 0 && home.is_dir()).then_some((id(2)?, id(3)?, home))
@@ -164,7 +243,10 @@ fn again_as_user(filter: &str) -> Result<(usize, usize), String> {
         std::os::unix::fs::chown(path, Some(uid), Some(gid)).map_err(|error| error.to_string())?;
     }
     let mut command = Command::new(&program);
-    command.arg(AS_USER).env("TMPDIR", place.path()).current_dir(place.path());
+    command
+        .arg(AS_USER)
+        .env("TMPDIR", place.path())
+        .current_dir(place.path());
     if !filter.is_empty() {
         command.arg(filter);
     }
@@ -175,18 +257,35 @@ fn again_as_user(filter: &str) -> Result<(usize, usize), String> {
         .output()
         .map_err(|error| error.to_string())?;
     let text = String::from_utf8_lossy(&output.stdout);
-    let (tests, result) = text.split_once("\ntest result:").ok_or("it printed no result")?;
+    let (tests, result) = text
+        .split_once("\ntest result:")
+        .ok_or("it printed no result")?;
     say(tests);
     say("\n");
     let number = |before: &str| -> usize {
         result
             .split(';')
             .chain(result.split(". "))
-            .find_map(|part| part.trim().strip_suffix(before)?.trim().rsplit(' ').next()?.parse().ok())
+            .find_map(|part| {
+                part.trim()
+                    .strip_suffix(before)?
+                    .trim()
+                    .rsplit(' ')
+                    .next()?
+                    .parse()
+                    .ok()
+            })
             .unwrap_or(0)
     };
     let failed = number("failed");
-    Ok((number("passed"), if output.status.success() { failed } else { failed.max(1) }))
+    Ok((
+        number("passed"),
+        if output.status.success() {
+            failed
+        } else {
+            failed.max(1)
+        },
+    ))
 }
 
 /// A place for one test: a helper, and a lower directory with busybox in it.
@@ -208,7 +307,9 @@ impl Bench {
         let lower = place.join("lower");
         fs::create_dir_all(lower.join("bin")).expect("a lower directory");
         fs::copy(BUSYBOX, lower.join("bin/busybox")).expect("busybox");
-        for name in ["sh", "true", "cat", "echo", "id", "ls", "sleep", "mount", "unshare"] {
+        for name in [
+            "sh", "true", "cat", "echo", "id", "ls", "sleep", "mount", "unshare",
+        ] {
             symlink("busybox", lower.join("bin").join(name)).expect("an applet");
         }
         let helper = Helper::start(HelperPath::Current).expect("a helper");
@@ -222,7 +323,10 @@ impl Bench {
 
     /// An overlay over the lower directory, with a new upper one.
     fn root(&self, name: &str) -> (Root, PathBuf) {
-        let (upper, work) = (self.place.join(name).join("upper"), self.place.join(name).join("work"));
+        let (upper, work) = (
+            self.place.join(name).join("upper"),
+            self.place.join(name).join("work"),
+        );
         fs::create_dir_all(&upper).expect("an upper directory");
         fs::create_dir_all(&work).expect("a work directory");
         let root = Root::Overlay {
@@ -251,7 +355,14 @@ impl Bench {
     }
 
     fn shell(&self, name: &str, script: &str) -> Spec {
-        self.spec(name, &["sh", "-c", &format!("busybox --install -s /bin 2>/dev/null; {script}")])
+        self.spec(
+            name,
+            &[
+                "sh",
+                "-c",
+                &format!("busybox --install -s /bin 2>/dev/null; {script}"),
+            ],
+        )
     }
 
     fn run(&self, spec: Spec) -> Result<Done, SandboxError> {
@@ -275,7 +386,13 @@ impl Bench {
 
     fn out(&self, spec: Spec) -> String {
         let done = self.run(spec).expect("the step runs");
-        assert_eq!(done.exit, Exit::Code(0), "out {:?}, err {:?}", done.out, done.err);
+        assert_eq!(
+            done.exit,
+            Exit::Code(0),
+            "out {:?}, err {:?}",
+            done.out,
+            done.err
+        );
         done.out
     }
 }
@@ -286,7 +403,11 @@ fn pipe() -> (fs::File, OwnedFd) {
 }
 
 fn null() -> OwnedFd {
-    fs::OpenOptions::new().write(true).open("/dev/null").expect("/dev/null").into()
+    fs::OpenOptions::new()
+        .write(true)
+        .open("/dev/null")
+        .expect("/dev/null")
+        .into()
 }
 
 fn listing(directory: &Path) -> Vec<String> {
@@ -295,7 +416,12 @@ fn listing(directory: &Path) -> Vec<String> {
         .into_iter()
         .map(|entry| {
             let entry = entry.expect("an entry");
-            entry.path().strip_prefix(directory).expect("inside").display().to_string()
+            entry
+                .path()
+                .strip_prefix(directory)
+                .expect("inside")
+                .display()
+                .to_string()
         })
         .collect();
     names.sort();
@@ -312,26 +438,41 @@ fn bind(source: &Path, target: &str, read_only: bool) -> Mount {
 
 fn exit_codes_are_the_commands(bench: &Bench) {
     for code in [0, 1, 7, 125, 126, 127, 255] {
-        let done = bench.run(bench.spec(&code.to_string(), &["sh", "-c", &format!("exit {code}")])).expect("runs");
+        let done = bench
+            .run(bench.spec(&code.to_string(), &["sh", "-c", &format!("exit {code}")]))
+            .expect("runs");
         assert_eq!(done.exit, Exit::Code(code));
     }
 }
 
 fn a_signal_is_told_as_one(bench: &Bench) {
     for signal in [6, 9, 13, 15] {
-        let spec = bench.spec(&signal.to_string(), &["sh", "-c", &format!("kill -{signal} $$")]);
+        let spec = bench.spec(
+            &signal.to_string(),
+            &["sh", "-c", &format!("kill -{signal} $$")],
+        );
         assert_eq!(bench.run(spec).expect("runs").exit, Exit::Signal(signal));
     }
 }
 
 fn failed_execs_are_the_commands_failure(bench: &Bench) {
     fs::write(bench.lower.join("text"), "x").expect("a file");
-    fs::set_permissions(bench.lower.join("text"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::set_permissions(bench.lower.join("text"), fs::Permissions::from_mode(0o755))
+        .expect("a mode");
     fs::write(bench.lower.join("lost"), "#!/no/such\n").expect("a file");
-    fs::set_permissions(bench.lower.join("lost"), fs::Permissions::from_mode(0o755)).expect("a mode");
+    fs::set_permissions(bench.lower.join("lost"), fs::Permissions::from_mode(0o755))
+        .expect("a mode");
     for (index, (program, code, text)) in [
-        ("/bin/foo", 127, "exec: \"/bin/foo\": no such file or directory\n"),
-        ("foo", 127, "exec: \"foo\": executable file not found in $PATH\n"),
+        (
+            "/bin/foo",
+            127,
+            "exec: \"/bin/foo\": no such file or directory\n",
+        ),
+        (
+            "foo",
+            127,
+            "exec: \"foo\": executable file not found in $PATH\n",
+        ),
         ("/bin", 126, "exec: \"/bin\": permission denied\n"),
         ("/text", 126, "exec: \"/text\": exec format error\n"),
         ("/lost", 127, "exec: \"/lost\": no such file or directory\n"),
@@ -339,8 +480,14 @@ fn failed_execs_are_the_commands_failure(bench: &Bench) {
     .into_iter()
     .enumerate()
     {
-        let done = bench.run(bench.spec(&index.to_string(), &[program])).expect("runs");
-        assert_eq!((done.exit, done.err.as_str()), (Exit::Code(code), text), "{program}");
+        let done = bench
+            .run(bench.spec(&index.to_string(), &[program]))
+            .expect("runs");
+        assert_eq!(
+            (done.exit, done.err.as_str()),
+            (Exit::Code(code), text),
+            "{program}"
+        );
     }
 }
 
@@ -364,7 +511,7 @@ fn setup_errors_name_call_and_path(bench: &Bench) {
         (root, "/no/such/lower: No such file or directory"),
         (relative, "the path `x` is not absolute"),
         (empty, "no program to run"),
-        (unmapped, "switch to user 4294967295"),
+        (unmapped, "4294967295 is no user or group id"),
     ] {
         match bench.run(spec) {
             Err(error) => assert!(error.to_string().contains(expected), "{error}"),
@@ -374,7 +521,9 @@ fn setup_errors_name_call_and_path(bench: &Bench) {
 }
 
 fn streams_are_apart(bench: &Bench) {
-    let done = bench.run(bench.spec("a", &["sh", "-c", "echo out; echo err >&2"])).expect("runs");
+    let done = bench
+        .run(bench.spec("a", &["sh", "-c", "echo out; echo err >&2"]))
+        .expect("runs");
     assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
 }
 
@@ -392,7 +541,14 @@ fn the_working_directory_is_made(bench: &Bench) {
 }
 
 fn user_and_groups_are_switched(bench: &Bench) {
-    let mut spec = bench.spec("a", &["sh", "-c", "id -u; id -g; id -G; busybox grep -E 'Cap(Eff|Prm|Bnd)' /proc/self/status"]);
+    let mut spec = bench.spec(
+        "a",
+        &[
+            "sh",
+            "-c",
+            "id -u; id -g; id -G; busybox grep -E 'Cap(Eff|Prm|Bnd)' /proc/self/status",
+        ],
+    );
     spec.user = User {
         uid: 1000,
         gid: 1001,
@@ -408,29 +564,48 @@ fn user_and_groups_are_switched(bench: &Bench) {
 }
 
 fn another_user_can_write_to_dev_stdout(bench: &Bench) {
-    let mut spec = bench.spec("a", &["sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr"]);
+    let mut spec = bench.spec(
+        "a",
+        &["sh", "-c", "echo out > /dev/stdout; echo err > /dev/stderr"],
+    );
     spec.user.uid = 1000;
     let done = bench.run(spec).expect("runs");
     assert_eq!((done.out.as_str(), done.err.as_str()), ("out\n", "err\n"));
 }
 
 fn the_host_name_is_the_specs(bench: &Bench) {
-    assert_eq!(bench.out(bench.spec("a", &["busybox", "hostname"])), "buildhost\n");
+    assert_eq!(
+        bench.out(bench.spec("a", &["busybox", "hostname"])),
+        "buildhost\n"
+    );
 }
 
 fn umask_session_and_stdin(bench: &Bench) {
     let out = bench.out(bench.spec(
         "a",
-        &["sh", "-c", "umask; cat; busybox ps -o pid,sid,args | busybox grep -c '^ *2 *2 sh'; echo $$"],
+        &[
+            "sh",
+            "-c",
+            "umask; cat; busybox ps -o pid,sid,args | busybox grep -c '^ *2 *2 sh'; echo $$",
+        ],
     ));
     assert_eq!(out, "0022\n1\n2\n");
 }
 
 fn no_descriptor_leaks(bench: &Bench) {
-    let out = bench.out(bench.spec("a", &["sh", "-c", "ls /proc/self/fd | busybox tr '\\n' ' '"]));
+    let out = bench.out(bench.spec(
+        "a",
+        &["sh", "-c", "ls /proc/self/fd | busybox tr '\\n' ' '"],
+    ));
     assert_eq!(out, "0 1 2 3 ", "3 is the listing's own");
-    let ignored = bench.out(bench.spec("b", &["busybox", "grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"]));
-    assert_eq!(ignored, "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n");
+    let ignored = bench.out(bench.spec(
+        "b",
+        &["busybox", "grep", "-E", "Sig(Ign|Blk)", "/proc/self/status"],
+    ));
+    assert_eq!(
+        ignored,
+        "SigBlk:\t0000000000000000\nSigIgn:\t0000000000000000\n"
+    );
 }
 
 fn paths_are_masked_and_sealed(bench: &Bench) {
@@ -443,12 +618,49 @@ fn paths_are_masked_and_sealed(bench: &Bench) {
     assert_eq!(groups, "0\n", "the builder's cgroups");
 }
 
+fn nothing_of_the_host_is_reachable(bench: &Bench) {
+    let mut spec = bench.shell(
+        "a",
+        "ls -a / > /1; ls -a /.. > /2; ls -a /proc/1/cwd/../.. 2>/dev/null; cmp /1 /2; \
+         cut -d ' ' -f 5 /proc/self/mountinfo | grep -c '^/$'; grep -cE ' /(home|root|mnt|tmp) ' /proc/self/mountinfo",
+    );
+    let [source, upper, work] =
+        ["source", "mount-upper", "mount-work"].map(|name| bench.place.join(name));
+    for path in [&source, &upper, &work] {
+        fs::create_dir_all(path).expect("a directory");
+    }
+    spec.mounts = vec![Mount {
+        target: "/from".into(),
+        source: MountSource::Overlay {
+            lowers: vec![source],
+            upper,
+            work,
+            subpath: "/".into(),
+            userxattr: bench.rootless,
+        },
+        read_only: true,
+    }];
+    let done = bench.run(spec).expect("runs");
+    // both lists hold what is made while they are written
+    assert!(done.out.ends_with("1\n0\n"), "{} {}", done.out, done.err);
+    let mut plain = bench.spec(
+        "b",
+        &[
+            "sh",
+            "-c",
+            "cd /; cd ..; cd ../..; ls -d bin/busybox home 2>/dev/null; echo done",
+        ],
+    );
+    plain.root = Root::Directory(bench.lower.clone());
+    assert_eq!(bench.out(plain), "bin/busybox\ndone\n");
+}
+
 fn devices_are_there(bench: &Bench) {
     let script = "for d in null zero full random urandom tty; do test -c /dev/$d && test $(stat -c %a /dev/$d) = 666 || echo $d; done; \
                   echo x > /dev/null; head -c 4 /dev/zero | wc -c; head -c 4 /dev/urandom | wc -c; \
-                  readlink /dev/fd /dev/stdin /dev/stdout /dev/stderr /dev/ptmx; \
+                  for l in fd stdin stdout stderr ptmx; do readlink /dev/$l; done; \
                   stat -c '%a %F' /dev /dev/shm /dev/pts; echo y > /dev/shm/x; test -c /dev/pts/ptmx; \
-                  mount | grep -E ' on /dev/(pts|shm|mqueue) ' | wc -l";
+                  mount | grep -cE ' on /dev/(pts|shm|mqueue) '";
     assert_eq!(
         bench.out(bench.shell("a", script)),
         "4\n4\n/proc/self/fd\n/proc/self/fd/0\n/proc/self/fd/1\n/proc/self/fd/2\npts/ptmx\n\
@@ -457,7 +669,16 @@ fn devices_are_there(bench: &Bench) {
 }
 
 fn capabilities_and_filter_are_dockers(bench: &Bench) {
-    let out = bench.out(bench.spec("a", &["busybox", "grep", "-E", "^(Cap|Seccomp:|NoNewPrivs)", "/proc/self/status"]));
+    let out = bench.out(bench.spec(
+        "a",
+        &[
+            "busybox",
+            "grep",
+            "-E",
+            "^(Cap|Seccomp:|NoNewPrivs)",
+            "/proc/self/status",
+        ],
+    ));
     assert_eq!(
         out,
         "CapInh:\t0000000000000000\nCapPrm:\t00000000a80425fb\nCapEff:\t00000000a80425fb\n\
@@ -466,7 +687,10 @@ fn capabilities_and_filter_are_dockers(bench: &Bench) {
 }
 
 fn insecure_steps_have_all_rights(bench: &Bench) {
-    let mut spec = bench.shell("a", "grep ^Seccomp: /proc/self/status; mkdir /m; mount -t tmpfs none /m && echo mounted");
+    let mut spec = bench.shell(
+        "a",
+        "grep ^Seccomp: /proc/self/status; mkdir /m; mount -t tmpfs none /m && echo mounted",
+    );
     spec.security = Security::Insecure;
     assert_eq!(bench.out(spec), "Seccomp:\t0\nmounted\n");
 }
@@ -484,9 +708,13 @@ fn mount_and_unshare_are_refused(bench: &Bench) {
     .into_iter()
     .enumerate()
     {
-        let done = bench.run(bench.spec(&index.to_string(), args)).expect("runs");
+        let done = bench
+            .run(bench.spec(&index.to_string(), args))
+            .expect("runs");
         assert_ne!(done.exit, Exit::Code(0), "{args:?}");
-        let refused = ["not permitted", "denied"].iter().any(|text| done.err.contains(text));
+        let refused = ["not permitted", "denied"]
+            .iter()
+            .any(|text| done.err.contains(text));
         assert!(refused, "{args:?}: {}", done.err);
     }
 }
@@ -517,7 +745,10 @@ fn binds_are_writable_or_not(bench: &Bench) {
 }
 
 fn tmpfs_has_its_size(bench: &Bench) {
-    let mut spec = bench.shell("a", "stat -c %a /t; dd if=/dev/zero of=/t/x bs=1k count=2048 2>/dev/null; stat -c %s /t/x");
+    let mut spec = bench.shell(
+        "a",
+        "stat -c %a /t; dd if=/dev/zero of=/t/x bs=1k count=2048 2>/dev/null; stat -c %s /t/x",
+    );
     spec.mounts = vec![Mount {
         target: "/t".into(),
         source: MountSource::Tmpfs {
@@ -547,7 +778,8 @@ fn bytes_are_a_file(bench: &Bench) {
 }
 
 fn overlay_mounts_throw_writes_away(bench: &Bench) {
-    let [source, upper, work] = ["source", "mount-upper", "mount-work"].map(|name| bench.place.join(name));
+    let [source, upper, work] =
+        ["source", "mount-upper", "mount-work"].map(|name| bench.place.join(name));
     for path in [&source.join("sub"), &upper, &work] {
         fs::create_dir_all(path).expect("a directory");
     }
@@ -563,11 +795,17 @@ fn overlay_mounts_throw_writes_away(bench: &Bench) {
         },
         read_only: false,
     };
-    let mut spec = bench.shell("a", "cat /from/file; echo x >> /from/file; echo y > /from/new; ls /from");
+    let mut spec = bench.shell(
+        "a",
+        "cat /from/file; echo x >> /from/file; echo y > /from/new; ls /from",
+    );
     spec.mounts = vec![mount("/sub", &upper, &work)];
     assert_eq!(bench.out(spec), "content\nfile\nnew\n");
     assert_eq!(listing(&source), ["sub", "sub/file"]);
-    assert_eq!(fs::read_to_string(source.join("sub/file")).expect("kept"), "content\n");
+    assert_eq!(
+        fs::read_to_string(source.join("sub/file")).expect("kept"),
+        "content\n"
+    );
     assert_eq!(listing(&upper), ["sub", "sub/file", "sub/new"]);
     let mut file = bench.shell("b", "cat /from");
     let [upper, work] = ["mount-upper-2", "mount-work-2"].map(|name| bench.place.join(name));
@@ -580,7 +818,11 @@ fn overlay_mounts_throw_writes_away(bench: &Bench) {
 fn nothing_stays_in_the_upper_directory(bench: &Bench) {
     let host = bench.place.join("host");
     fs::create_dir_all(&host).expect("a directory");
-    let modified = |path: &Path| fs::metadata(path).map(|meta| (meta.mtime(), meta.mtime_nsec())).expect("metadata");
+    let modified = |path: &Path| {
+        fs::metadata(path)
+            .map(|meta| (meta.mtime(), meta.mtime_nsec()))
+            .expect("metadata")
+    };
     for (index, etc) in [false, true].into_iter().enumerate() {
         if etc {
             fs::create_dir_all(bench.lower.join("etc")).expect("a directory");
@@ -599,8 +841,17 @@ fn nothing_stays_in_the_upper_directory(bench: &Bench) {
             bind(&host, "/bin/dir", false),
         ];
         bench.out(spec);
-        assert_eq!(listing(&bench.place.join(format!("mounts-{index}/upper"))), Vec::<String>::new(), "etc {etc}");
-        assert!(!bench.place.join(format!("mounts-{index}/work.stub")).exists());
+        assert_eq!(
+            listing(&bench.place.join(format!("mounts-{index}/upper"))),
+            Vec::<String>::new(),
+            "etc {etc}"
+        );
+        assert!(
+            !bench
+                .place
+                .join(format!("mounts-{index}/work.stub"))
+                .exists()
+        );
     }
     assert_eq!(listing(&host), Vec::<String>::new());
 }
@@ -609,10 +860,19 @@ fn hidden_mount_points_leave_nothing(bench: &Bench) {
     let lower = &bench.lower;
     fs::create_dir_all(lower.join("etc")).expect("a directory");
     fs::create_dir_all(lower.join("run")).expect("a directory");
-    symlink("../run/systemd/resolve/stub.conf", lower.join("etc/resolv.conf")).expect("a link");
+    symlink(
+        "../run/systemd/resolve/stub.conf",
+        lower.join("etc/resolv.conf"),
+    )
+    .expect("a link");
     let hide = |path: &Path| {
-        let name = if bench.rootless { "user.overlay.opaque" } else { "trusted.overlay.opaque" };
-        rustix::fs::setxattr(path, name, b"y", rustix::fs::XattrFlags::empty()).expect("an attribute");
+        let name = if bench.rootless {
+            "user.overlay.opaque"
+        } else {
+            "trusted.overlay.opaque"
+        };
+        rustix::fs::setxattr(path, name, b"y", rustix::fs::XattrFlags::empty())
+            .expect("an attribute");
     };
     hide(&lower.join("etc"));
     fs::create_dir_all(lower.join("data/keep")).expect("a directory");
@@ -627,12 +887,27 @@ fn hidden_mount_points_leave_nothing(bench: &Bench) {
     assert_eq!(listing(&bench.place.join("a/upper")), Vec::<String>::new());
 
     // what the command did beside the mount points stays
-    let mut spec = bench.spec("b", &["sh", "-c", "echo x > /run/systemd/resolve/mine; echo y > /data/z; busybox chmod 700 /etc"]);
+    let mut spec = bench.spec(
+        "b",
+        &[
+            "sh",
+            "-c",
+            "echo x > /run/systemd/resolve/mine; echo y > /data/z; busybox chmod 700 /etc",
+        ],
+    );
     spec.mounts = vec![bind(Path::new(BUSYBOX), "/data/x/y", true)];
     bench.out(spec);
     assert_eq!(
         listing(&bench.place.join("b/upper")),
-        ["data", "data/z", "etc", "run", "run/systemd", "run/systemd/resolve", "run/systemd/resolve/mine"]
+        [
+            "data",
+            "data/z",
+            "etc",
+            "run",
+            "run/systemd",
+            "run/systemd/resolve",
+            "run/systemd/resolve/mine"
+        ]
     );
 }
 
@@ -655,19 +930,34 @@ fn links_of_the_image_stay_inside(bench: &Bench) {
     spec.mounts = vec![bytes("/absolute/secret"), bytes("/up/top")];
     spec.cwd = "/absolute/work".into();
     let out = bench.out(spec);
-    assert_eq!(out, format!("/absolute/secret\n/up/top\n{}/work\n", outside.display()));
+    assert_eq!(
+        out,
+        format!("/absolute/secret\n/up/top\n{}/work\n", outside.display())
+    );
     assert_eq!(listing(&outside), Vec::<String>::new());
     assert!(!Path::new("/top").exists());
 }
 
 fn changes_are_in_the_upper_directory(bench: &Bench) {
     fs::write(bench.lower.join("gone"), "").expect("a file");
-    bench.out(bench.spec("a", &["sh", "-c", "echo new > /new; busybox rm /gone; busybox chown 5:6 /new; echo x >> /etc/hosts"]));
+    bench.out(bench.spec(
+        "a",
+        &[
+            "sh",
+            "-c",
+            "echo new > /new; busybox rm /gone; busybox chown 5:6 /new; echo x >> /etc/hosts",
+        ],
+    ));
     let upper = bench.place.join("a/upper");
     assert_eq!(listing(&upper), ["gone", "new"]);
     let new = fs::metadata(upper.join("new")).expect("the file");
     assert_eq!((new.uid(), new.gid(), new.mode() & 0o777), (5, 6, 0o644));
-    assert_eq!(fs::symlink_metadata(upper.join("gone")).expect("a whiteout").rdev(), 0);
+    assert_eq!(
+        fs::symlink_metadata(upper.join("gone"))
+            .expect("a whiteout")
+            .rdev(),
+        0
+    );
 }
 
 fn lower_directories_can_be_removed_and_renamed(bench: &Bench) {
@@ -676,12 +966,22 @@ fn lower_directories_can_be_removed_and_renamed(bench: &Bench) {
         fs::write(bench.lower.join(name).join("file"), "x").expect("a file");
     }
     let script = "rm -rf /one && mkdir /one && ls /one; mv /two /three && ls /three /three/in; ls -d /two 2>/dev/null; echo done";
-    assert_eq!(bench.out(bench.shell("a", script)), "/three:\nin\n\n/three/in:\nfile\ndone\n");
+    assert_eq!(
+        bench.out(bench.shell("a", script)),
+        "/three:\nin\n\n/three/in:\nfile\ndone\n"
+    );
 }
 
 fn a_plain_directory_is_a_root(bench: &Bench) {
     let before = listing(&bench.lower);
-    let mut spec = bench.spec("a", &["sh", "-c", "cat /etc/resolv.conf; test -c /dev/null && echo dev"]);
+    let mut spec = bench.spec(
+        "a",
+        &[
+            "sh",
+            "-c",
+            "cat /etc/resolv.conf; test -c /dev/null && echo dev",
+        ],
+    );
     spec.root = Root::Directory(bench.lower.clone());
     spec.mounts = vec![bind(Path::new(BUSYBOX), "/x/y", true)];
     assert_eq!(bench.out(spec), "nameserver 192.0.2.1\ndev\n");
@@ -719,24 +1019,40 @@ fn resolv_conf_and_hosts_are_the_specs(bench: &Bench) {
 fn orphans_are_reaped(bench: &Bench) {
     let script = "i=0; while [ $i -lt 200 ]; do (busybox true & ) ; i=$((i+1)); done; sleep 0.2; \
                   busybox ps -o stat | busybox grep -c Z";
-    let done = bench.run(bench.spec("a", &["sh", "-c", script])).expect("runs");
+    let done = bench
+        .run(bench.spec("a", &["sh", "-c", script]))
+        .expect("runs");
     assert_eq!(done.out, "0\n");
     // an orphan that goes on does not keep the step
     let began = Instant::now();
     bench.out(bench.spec("b", &["sh", "-c", "(sleep 60 &) ; true"]));
-    assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 fn a_step_can_be_killed(bench: &Bench) {
     let running = bench
         .helper
-        .run(bench.spec("a", &["sh", "-c", "busybox trap '' TERM; sleep 60 & sleep 60"]), null(), null())
+        .run(
+            bench.spec(
+                "a",
+                &["sh", "-c", "busybox trap '' TERM; sleep 60 & sleep 60"],
+            ),
+            null(),
+            null(),
+        )
         .expect("starts");
     let killer = running.killer();
     let waiter = std::thread::spawn(move || running.wait());
     std::thread::sleep(Duration::from_millis(100));
     killer.clone().kill();
-    assert_eq!(waiter.join().expect("a waiter").expect("an end"), Exit::Signal(9));
+    assert_eq!(
+        waiter.join().expect("a waiter").expect("an end"),
+        Exit::Signal(9)
+    );
     killer.kill();
     bench.out(bench.spec("b", &["true"]));
 }
@@ -745,7 +1061,11 @@ fn a_dropped_helper_ends_its_steps(bench: &Bench) {
     let helper = Helper::start(HelperPath::Current).expect("a helper");
     let (mut out, out_end) = pipe();
     let running = helper
-        .run(bench.spec("a", &["sh", "-c", "echo started; sleep 60 & sleep 60"]), out_end, null())
+        .run(
+            bench.spec("a", &["sh", "-c", "echo started; sleep 60 & sleep 60"]),
+            out_end,
+            null(),
+        )
         .expect("starts");
     let mut first = [0; 8];
     out.read_exact(&mut first).expect("its first word");
@@ -757,8 +1077,20 @@ fn a_dropped_helper_ends_its_steps(bench: &Bench) {
 }
 
 fn output_to_dev_null(bench: &Bench) {
-    let spec = bench.spec("a", &["sh", "-c", "echo out && echo err >&2 && echo more > /dev/stdout"]);
-    let exit = bench.helper.run(spec, null(), null()).expect("starts").wait().expect("ends");
+    let spec = bench.spec(
+        "a",
+        &[
+            "sh",
+            "-c",
+            "echo out && echo err >&2 && echo more > /dev/stdout",
+        ],
+    );
+    let exit = bench
+        .helper
+        .run(spec, null(), null())
+        .expect("starts")
+        .wait()
+        .expect("ends");
     assert_eq!(exit, Exit::Code(0));
 }
 
@@ -780,10 +1112,15 @@ fn eight_at_once(bench: &Bench) {
 
 fn a_program_that_is_no_helper_is_named(_bench: &Bench) {
     for (path, expected) in [
-        ("/no/such/program", "cannot start the sandbox helper /no/such/program"),
+        (
+            "/no/such/program",
+            "cannot start the sandbox helper /no/such/program",
+        ),
         ("/bin/true", "the sandbox helper /bin/true did not answer"),
     ] {
-        let error = Helper::start(HelperPath::Path(path.into())).expect_err(path).to_string();
+        let error = Helper::start(HelperPath::Path(path.into()))
+            .expect_err(path)
+            .to_string();
         assert!(error.contains(expected), "{error}");
     }
 }
@@ -794,7 +1131,12 @@ fn the_size_of_the_builder_does_not_matter(bench: &Bench) {
             .map(|index| {
                 let spec = bench.spec(&format!("{name}-{index}"), &["/bin/true"]);
                 let began = Instant::now();
-                let exit = bench.helper.run(spec, null(), null()).expect("starts").wait().expect("ends");
+                let exit = bench
+                    .helper
+                    .run(spec, null(), null())
+                    .expect("starts")
+                    .wait()
+                    .expect("ends");
                 assert_eq!(exit, Exit::Code(0));
                 began.elapsed()
             })
@@ -805,7 +1147,13 @@ fn the_size_of_the_builder_does_not_matter(bench: &Bench) {
     let small = median("small");
     let big = vec![1u8; 300 << 20];
     let large = median("large");
-    assert_eq!(big.iter().step_by(4096).map(|byte| usize::from(*byte)).sum::<usize>(), (300 << 20) / 4096);
+    assert_eq!(
+        big.iter()
+            .step_by(4096)
+            .map(|byte| usize::from(*byte))
+            .sum::<usize>(),
+        (300 << 20) / 4096
+    );
     say(&format!(
         "median of 100 `/bin/true` steps: {small:?}; with 300 MB in the builder: {large:?}\n"
     ));
@@ -818,16 +1166,29 @@ fn nothing_is_left_over(bench: &Bench) {
     let me = std::process::id().to_string();
     let parent = |pid: &str| -> Option<String> {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        Some(stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.to_owned())
+        Some(
+            stat.rsplit_once(')')?
+                .1
+                .split_whitespace()
+                .nth(1)?
+                .to_owned(),
+        )
     };
     let all: Vec<String> = fs::read_dir("/proc")
         .expect("/proc")
         .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
         .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
         .collect();
-    let helpers: Vec<&String> = all.iter().filter(|pid| parent(pid).as_ref() == Some(&me)).collect();
+    let helpers: Vec<&String> = all
+        .iter()
+        .filter(|pid| parent(pid).as_ref() == Some(&me))
+        .collect();
     assert_eq!(helpers.len(), 1, "helpers and zombies");
-    assert!(all.iter().all(|pid| parent(pid).as_ref() != Some(helpers[0])), "steps and zombies");
+    assert!(
+        all.iter()
+            .all(|pid| parent(pid).as_ref() != Some(helpers[0])),
+        "steps and zombies"
+    );
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     assert!(!mounts.contains("overlay-probe") && !mounts.contains("nothing_is_left_over"));
 }

@@ -37,26 +37,22 @@ pub(super) struct Launch<'a> {
     pub(super) loopback: bool,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
-    pub(super) status: OwnedFd,
 }
 
 /// The process's whole life; never goes back to the helper's code.
-pub(super) fn run(launch: Launch<'_>, proof: &SingleThread) -> ! {
-    let status = match launch.status.try_clone() {
-        Ok(status) => status,
-        Err(_) => sys::exit_now(1),
-    };
-    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(launch, proof)));
+pub(super) fn run(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> ! {
+    let ended =
+        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(launch, status, proof)));
     let outcome = match ended {
         Ok(Ok(())) => sys::exit_now(0),
         Ok(Err(failure)) => failure,
         Err(_) => Failure::reason("the step's first process panicked"),
     };
-    report(&status, &Report::Outcome(Outcome::Failed(outcome)));
+    report(status, &Report::Outcome(Outcome::Failed(outcome)));
     sys::exit_now(1)
 }
 
-fn live(launch: Launch<'_>, proof: &SingleThread) -> Result<(), Failure> {
+fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<(), Failure> {
     let Launch {
         root,
         steps,
@@ -66,7 +62,6 @@ fn live(launch: Launch<'_>, proof: &SingleThread) -> Result<(), Failure> {
         loopback,
         stdout,
         stderr,
-        status,
     } = launch;
     rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
         .during("set the death signal")?;
@@ -74,7 +69,7 @@ fn live(launch: Launch<'_>, proof: &SingleThread) -> Result<(), Failure> {
         .during("make undumpable")?;
     rustix::stdio::dup2_stdout(&stdout).during("take standard output")?;
     rustix::stdio::dup2_stderr(&stderr).during("take standard error")?;
-    sys::close_all_but(proof, &status);
+    sys::close_all_but(proof, status);
     std::mem::forget((stdout, stderr)); // closed by number just now
 
     rustix::process::umask(Mode::empty());
@@ -94,15 +89,15 @@ fn live(launch: Launch<'_>, proof: &SingleThread) -> Result<(), Failure> {
     let main = match sys::fork(proof).during("fork")? {
         Side::Child => {
             let Err(failure) = command.become_command(&cwd);
-            report(&status, &Report::Outcome(Outcome::Failed(failure)));
+            report(status, &Report::Outcome(Outcome::Failed(failure)));
             sys::exit_now(1)
         }
         Side::Parent { pid, .. } => pid,
     };
     drop(cwd);
     let outcome = reap_until(main)?;
-    report(&status, &Report::Outcome(outcome));
-    finish(interior, &status);
+    report(status, &Report::Outcome(outcome));
+    finish(interior, status);
     Ok(())
 }
 

@@ -44,6 +44,17 @@ impl Command {
             .args
             .first()
             .ok_or_else(|| Failure::reason("no program to run"))?;
+        let ids = [spec.user.uid, spec.user.gid];
+        if ids
+            .iter()
+            .chain(&spec.user.groups)
+            .any(|id| *id == u32::MAX)
+        {
+            return Err(Failure::reason(format!(
+                "{} is no user or group id",
+                u32::MAX
+            )));
+        }
         let path = spec
             .env
             .iter()

@@ -40,13 +40,14 @@ pub(super) fn enter_root(root: RootMount<'_>, steps: &[MountStep]) -> Result<Int
     let memory =
         tmpfs(None, 0o755, MountAttrFlags::empty()).during("mount a tmpfs for the step's files")?;
     stack(&memory).during("attach the tmpfs for the step's files")?;
+    let mut stacked = 1;
     // sources first: their paths are the builder's, and are looked up before anything is put over them
     let mut sources = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
-        sources.push(source(&memory, index, &step.what)?);
+        sources.push(source(&memory, index, &step.what, &mut stacked)?);
     }
     let root_mount = match root {
-        RootMount::Overlay(layers) => overlay(&layers, &memory, "root")?,
+        RootMount::Overlay(layers) => overlay(&layers, &memory, "root", &mut 0)?,
         RootMount::Directory(path) => {
             let tree = clone_tree(path).during_at("bind the root", path)?;
             stack(&tree).during_at("attach the root", path)?;
@@ -59,13 +60,32 @@ pub(super) fn enter_root(root: RootMount<'_>, steps: &[MountStep]) -> Result<Int
     }
     rustix::process::fchdir(interior.root()).during("enter the new root")?;
     rustix::process::pivot_root(".", ".").during("pivot_root")?;
-    rustix::mount::unmount(".", UnmountFlags::DETACH).during("detach the old root")?;
+    // the old root lies on the new one, and on the old root what was stacked there: the uppermost goes first
+    for _ in 0..=stacked {
+        rustix::mount::unmount(".", UnmountFlags::DETACH).during("detach the old root")?;
+    }
     rustix::process::chdir("/").during_at("chdir", "/")?;
+    check_alone(interior.root())?;
     Ok(interior)
 }
 
+/// Makes sure that nothing lies on the root: `..` would step into it.
+fn check_alone(root: &OwnedFd) -> Result<(), Failure> {
+    let above = rustix::fs::stat("/..").during_at("stat", "/..")?;
+    let root = rustix::fs::fstat(root).during_at("stat", "/")?;
+    if (above.st_dev, above.st_ino) != (root.st_dev, root.st_ino) {
+        return Err(Failure::reason("the old root could not be detached"));
+    }
+    Ok(())
+}
+
 /// Makes what a step mounts, if that comes from outside the root or from memory.
-fn source(memory: &OwnedFd, index: usize, what: &What) -> Result<Option<OwnedFd>, Failure> {
+fn source(
+    memory: &OwnedFd,
+    index: usize,
+    what: &What,
+    stacked: &mut usize,
+) -> Result<Option<OwnedFd>, Failure> {
     match what {
         What::Bind { source, read_only } => {
             let tree = clone_tree(source).during_at("bind", source)?;
@@ -80,7 +100,7 @@ fn source(memory: &OwnedFd, index: usize, what: &What) -> Result<Option<OwnedFd>
             subpath,
             read_only,
         } => {
-            let whole = overlay(layers, memory, &format!("overlay-{index}"))?;
+            let whole = overlay(layers, memory, &format!("overlay-{index}"), stacked)?;
             let part = open_in(&whole, subpath, OFlags::PATH)
                 .during_at("find in the mount's source", subpath)?;
             let tree = clone_object(&part).during_at("bind", subpath)?;
@@ -335,7 +355,12 @@ fn devices(directory: &OwnedFd) -> Result<(), Errno> {
 }
 
 /// A detached overlay stays usable by descriptor but cannot be cloned from: it is stacked on `/`, too.
-fn overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Failure> {
+fn overlay(
+    layers: &Layers,
+    memory: &OwnedFd,
+    name: &str,
+    stacked: &mut usize,
+) -> Result<OwnedFd, Failure> {
     if let Some(missing) = layers
         .lowers
         .iter()
@@ -347,6 +372,7 @@ fn overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Fai
     match new_overlay(layers) {
         Ok(mount) => {
             stack(&mount).during_at("attach the overlay over", &layers.upper)?;
+            *stacked += 1;
             Ok(mount)
         }
         // a kernel before 6.8 knows no `lowerdir+`, one before 6.5 no single options
@@ -380,7 +406,7 @@ pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
     }
     set("upperdir", &layers.upper)?;
     set("workdir", &layers.work)?;
-    for (key, value) in OVERLAY_OPTIONS {
+    for (key, value) in overlay_options(layers.userxattr) {
         rustix::mount::fsconfig_set_string(&context, *key, *value)?;
     }
     if layers.userxattr {
@@ -395,11 +421,16 @@ pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
 }
 
 /// Fixed, whatever the kernel was built or started with: layers are moved, and read without the overlay.
-const OVERLAY_OPTIONS: &[(&str, &str)] = &[
-    ("index", "off"),
-    ("metacopy", "off"),
-    ("redirect_dir", "off"),
-];
+///
+/// `userxattr` implies that redirects are neither made nor followed, and excludes an explicit `redirect_dir=off`.
+fn overlay_options(userxattr: bool) -> &'static [(&'static str, &'static str)] {
+    const OPTIONS: &[(&str, &str)] = &[
+        ("index", "off"),
+        ("metacopy", "off"),
+        ("redirect_dir", "off"),
+    ];
+    if userxattr { &OPTIONS[..2] } else { OPTIONS }
+}
 
 /// The same by mount(2). All options must fit into a page, so paths are relative to the layers' common parent.
 fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
@@ -439,7 +470,7 @@ fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd,
     options.extend(short(&layers.upper));
     options.extend(b",workdir=");
     options.extend(short(&layers.work));
-    for (key, value) in OVERLAY_OPTIONS {
+    for (key, value) in overlay_options(layers.userxattr) {
         options.extend(format!(",{key}={value}").bytes());
     }
     if layers.userxattr {

@@ -187,7 +187,6 @@ impl Server {
             loopback: spec.network == Network::None,
             stdout,
             stderr,
-            status: status_end,
         };
         let mut namespaces =
             libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
@@ -195,7 +194,7 @@ impl Server {
             namespaces |= libc::CLONE_NEWNET;
         }
         match sys::clone_child(&self.proof, namespaces as u64).during("clone3")? {
-            Side::Child => child::run(launch, &self.proof),
+            Side::Child => child::run(launch, &status_end, &self.proof),
             Side::Parent { pidfd, .. } => Ok(Step {
                 id,
                 pidfd: pidfd.ok_or_else(|| Failure::reason("clone3 gave no pidfd"))?,

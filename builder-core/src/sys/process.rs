@@ -108,9 +108,21 @@ pub(crate) fn exit_now(code: i32) -> ! {
 
 /// Gives every signal its default meaning and blocks none: std ignores SIGPIPE, and exec would hand that on.
 pub(crate) fn reset_signals() {
-    for signal in 1..=31 {
-        // SAFETY: SIG_DFL is a valid disposition; the two signals that cannot be set answer an error, which is fine.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // `struct sigaction` of the kernel, all zero: SIG_DFL, no flags, no restorer, an empty mask. libc's own call
+    // leaves out the two signals that it uses itself, which a builder's parent may have ignored
+    let default = [0u64; 4];
+    for signal in 1..=64 {
+        // SAFETY: the kernel reads one such struct, of at most this size, and writes none; SIGKILL and SIGSTOP
+        // answer an error, which is fine.
+        unsafe {
+            libc::syscall(
+                libc::SYS_rt_sigaction,
+                signal,
+                default.as_ptr(),
+                std::ptr::null_mut::<u64>(),
+                8usize,
+            )
+        };
     }
     // SAFETY: an all-zero set is what `sigemptyset` makes on Linux; both pointers are valid or null.
     unsafe {
