@@ -1,0 +1,230 @@
+//! An edit runs again what depends on it, and nothing else.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::fixture::{self, Steps};
+
+const DOCKERFILE: &str = "\
+ARG GLOBAL=1
+FROM busybox AS tools
+ARG FLAVOUR=plain
+RUN echo tools > /tools
+RUN env | grep FLAVOUR >> /tools
+
+FROM busybox AS assets
+COPY assets/ /assets/
+RUN cat /assets/* > /all
+
+FROM busybox
+ARG GLOBAL
+COPY config /etc/app/
+RUN echo base ready > /ready
+COPY --from=assets /all /srv/all
+COPY --from=tools /tools /srv/tools
+COPY src/ /src/
+RUN cat /src/main /srv/tools > /app
+LABEL version=1
+CMD [\"/app\"]
+";
+
+const FILES: [(&str, &str); 6] = [
+    ("Dockerfile", DOCKERFILE),
+    ("assets/one", "one\n"),
+    ("assets/two", "two\n"),
+    ("config", "a = 1\n"),
+    ("src/main", "main\n"),
+    ("unused", "nobody copies this\n"),
+];
+
+/// One change of the project, and the steps that must run again because of it.
+struct Edit {
+    what: &'static str,
+    make: fn(&Path),
+    args: &'static [&'static str],
+    reruns: &'static [&'static str],
+}
+
+fn replace(dir: &Path, from: &str, to: &str) {
+    let path = dir.join("Dockerfile");
+    let text = fs::read_to_string(&path).expect("read");
+    assert!(text.contains(from), "the edit finds `{from}`");
+    fs::write(path, text.replace(from, to)).expect("write");
+}
+
+const EDITS: &[Edit] = &[
+    Edit { what: "nothing", make: |_| {}, args: &[], reruns: &[] },
+    Edit {
+        what: "a file that no step copies",
+        make: |dir| fs::write(dir.join("unused"), "other\n").expect("write"),
+        args: &[],
+        reruns: &[],
+    },
+    Edit {
+        what: "only a file's time",
+        make: |dir| {
+            let text = fs::read(dir.join("src/main")).expect("read");
+            fs::write(dir.join("src/main"), text).expect("write");
+        },
+        args: &[],
+        reruns: &[],
+    },
+    Edit {
+        what: "a file of the last COPY",
+        make: |dir| fs::write(dir.join("src/main"), "changed\n").expect("write"),
+        args: &[],
+        reruns: &["COPY src/ /src/", "RUN cat /src/main /srv/tools > /app"],
+    },
+    Edit {
+        what: "only a file's mode",
+        make: |dir| fixture::set_mode(&dir.join("src/main"), 0o755),
+        args: &[],
+        reruns: &["COPY src/ /src/", "RUN cat /src/main /srv/tools > /app"],
+    },
+    Edit {
+        what: "a file added to a copied directory",
+        make: |dir| fs::write(dir.join("src/more"), "more\n").expect("write"),
+        args: &[],
+        reruns: &["COPY src/ /src/", "RUN cat /src/main /srv/tools > /app"],
+    },
+    Edit {
+        what: "a file of another stage",
+        make: |dir| fs::write(dir.join("assets/two"), "2\n").expect("write"),
+        args: &[],
+        reruns: &[
+            "COPY assets/ /assets/",
+            "RUN cat /assets/* > /all",
+            "COPY --from=assets /all /srv/all",
+            "COPY --from=tools /tools /srv/tools",
+            "COPY src/ /src/",
+            "RUN cat /src/main /srv/tools > /app",
+        ],
+    },
+    Edit {
+        what: "a build argument that one stage declares",
+        make: |_| {},
+        args: &["--build-arg", "FLAVOUR=rich"],
+        reruns: &[
+            "RUN echo tools > /tools",
+            "RUN env | grep FLAVOUR >> /tools",
+            "COPY --from=tools /tools /srv/tools",
+            "COPY src/ /src/",
+            "RUN cat /src/main /srv/tools > /app",
+        ],
+    },
+    Edit {
+        what: "a global argument, which steps of the last stage see",
+        make: |_| {},
+        args: &["--build-arg", "GLOBAL=2"],
+        reruns: &["RUN echo base ready > /ready", "RUN cat /src/main /srv/tools > /app"],
+    },
+    Edit {
+        what: "an instruction in the middle",
+        make: |dir| replace(dir, "echo base ready", "echo base is ready"),
+        args: &[],
+        reruns: &[
+            "RUN echo base is ready > /ready",
+            "COPY --from=assets /all /srv/all",
+            "COPY --from=tools /tools /srv/tools",
+            "COPY src/ /src/",
+            "RUN cat /src/main /srv/tools > /app",
+        ],
+    },
+    Edit {
+        what: "an instruction that leaves the same result",
+        make: |dir| replace(dir, "cat /assets/* > /all", "cat /assets/one /assets/two > /all"),
+        args: &[],
+        reruns: &["RUN cat /assets/one /assets/two > /all"],
+    },
+    Edit { what: "a label", make: |dir| replace(dir, "version=1", "version=2"), args: &[], reruns: &[] },
+    Edit {
+        what: "a comment",
+        make: |dir| replace(dir, "LABEL version=1", "# a word\nLABEL version=1"),
+        args: &[],
+        reruns: &[],
+    },
+];
+
+#[test]
+fn an_edit_runs_again_what_depends_on_it_and_nothing_else() {
+    let Some(base) = fixture::base("cache") else { return };
+    let temp = fixture::temp_dir();
+    let store = temp.path().join("store");
+    let build = |dir: &Path, args: &[&str]| {
+        let mut command = fixture::build(base, &store);
+        command.args(args).arg("--progress=rawjson").arg(dir);
+        Steps::of(&fixture::run(&mut command).ok())
+    };
+    let original = temp.path().join("original");
+    fixture::write_files(&original, &FILES);
+    let cold = build(&original, &[]);
+    assert_eq!(cold.reran().len(), 10, "the first build runs every step: {:?}", cold.reran());
+
+    let mut wrong = Vec::new();
+    for (nth, edit) in EDITS.iter().enumerate() {
+        let dir = temp.path().join(format!("edit{nth}"));
+        fixture::copy_tree(&original, &dir);
+        (edit.make)(&dir);
+        let steps = build(&dir, edit.args);
+        let (mut have, mut want) = (steps.reran(), edit.reruns.to_vec());
+        have.sort_unstable();
+        want.sort_unstable();
+        if have != want {
+            wrong.push(format!("{}:\n  ran again {have:#?}\n  expected {want:#?}", edit.what));
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[test]
+fn another_base_runs_every_step_again_and_no_cache_too() {
+    let Some(base) = fixture::base("cache") else { return };
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    fixture::write_files(&dir, &[("Dockerfile", "FROM base\nCOPY f /f\nRUN cat /f /data/keep.txt > /g\n"), ("f", "f\n")]);
+    fixture::write_files(&temp.path().join("other"), &[("Dockerfile", "FROM busybox\nRUN echo other > /data/keep.txt\n")]);
+    let store = temp.path().join("store");
+    let other = temp.path().join("other.oci");
+    let dest = format!("type=oci,dest={},tar=false", other.display());
+    fixture::run(fixture::build(base, &store).args(["-t", "other:latest", "--output", &dest]).arg(temp.path().join("other"))).ok();
+
+    let build = |context: String, extra: &[&str]| {
+        let mut command = Command::new(fixture::program());
+        command.args(["build", "--root"]).arg(&store).args(["--progress=rawjson", "--build-context", &context]);
+        let ran = fixture::run(command.args(extra).arg(&dir)).ok();
+        Steps::of(&ran).reran().len()
+    };
+    let first = format!("base=oci-layout://{}:latest", base.display());
+    assert_eq!(build(first.clone(), &[]), 2, "cold");
+    assert_eq!(build(first.clone(), &[]), 0, "warm");
+    assert_eq!(build(format!("base=oci-layout://{}:latest", other.display()), &[]), 2, "another base");
+    assert_eq!(build(first.clone(), &[]), 0, "the first base again");
+    assert_eq!(build(first, &["--no-cache"]), 2, "--no-cache");
+}
+
+#[test]
+fn a_secret_is_in_no_key_and_a_missed_step_says_what_changed() {
+    let Some(base) = fixture::base("cache") else { return };
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    let text = "FROM busybox\nRUN --mount=type=secret,id=token test -s /run/secrets/token && echo ok > /ok\nCOPY f /f\n";
+    fixture::write_files(&dir, &[("Dockerfile", text), ("f", "one\n")]);
+    let build = |secret: &str| {
+        let mut command = fixture::build(base, &temp.path().join("store"));
+        command.env("TOKEN", secret).args(["--secret", "id=token,env=TOKEN", "--progress=rawjson"]);
+        fixture::run(command.arg(&dir)).ok()
+    };
+    build("first");
+    assert!(Steps::of(&build("second")).reran().is_empty(), "a secret's value is not part of a key");
+    fs::write(dir.join("f"), "two\n").expect("write");
+    let ran = build("second");
+    assert_eq!(Steps::of(&ran).reran(), ["COPY f /f"]);
+    let reasons: Vec<String> = ran
+        .events()
+        .iter()
+        .filter(|e| e["event"] == "missed")
+        .map(|e| e["reason"].as_str().unwrap_or_default().to_owned())
+        .collect();
+    assert!(reasons.iter().any(|r| r.split(['/', ' ', ':']).any(|w| w == "f")), "a reason names f: {reasons:?}");
+}

@@ -1,0 +1,23 @@
+//! Runs the `builder` command on real Dockerfiles.
+//!
+//! | file          | what it shows                                                              |
+//! |---------------|----------------------------------------------------------------------------|
+//! | `fixture`     | the base image, the command, a temporary store                             |
+//! | `tree`        | an OCI layout read back, its layers applied, as a listing                  |
+//! | `build_cases` | every folder of `testdata/build/`: tree, config, and a second build        |
+//! | `cache`       | an edit runs again what depends on it, and nothing else                    |
+//! | `outputs`     | tools that others wrote accept what comes out                              |
+//! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
+//! | `rootless`    | root and an ordinary user make the same layers                             |
+//!
+//! A test that needs what this machine lacks says so in one line on stderr and returns.
+//! `CASE=name` runs the build cases whose name contains it; `BLESS=1` rewrites what they expect;
+//! `BUILDER=path` runs another program with the same flags.
+
+mod build_cases;
+mod cache;
+mod crash;
+mod fixture;
+mod outputs;
+mod rootless;
+mod tree;
