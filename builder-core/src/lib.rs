@@ -24,6 +24,7 @@
 //!
 //! Start reading at [`Build`], then `solve`. The core prints nothing and reads no environment.
 
+pub mod context;
 pub mod digest;
 pub mod dockerfile;
 pub mod export;

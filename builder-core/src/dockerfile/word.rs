@@ -490,7 +490,7 @@ mod tests {
                 "${P/\\//:}|${P//\\//:}|${P//t*/}",
                 "one:two/three|one:two:three|one/",
             ),
-            ("${P//t?/X}|${P//o/[$0]}", "one/Xo/Xree|[o]ne/tw[o]/three"),
+            ("${P//t?/X}|${P//o/[$0]}", "one/Xo/Xree|[]ne/tw[]/three"),
             ("a < b << c", "a < b << c"),
             ("$", "$"),
             ("$(x)", "$(x)"),

@@ -96,6 +96,9 @@ impl Pattern {
                         out.extend(&value[end..]);
                         return (out.len() <= max).then_some(out);
                     }
+                    if out.len() > max {
+                        return None;
+                    }
                     last_match = Some(end);
                     if end > at {
                         at = end;

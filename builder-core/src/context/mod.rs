@@ -1,0 +1,3 @@
+//! Which input files a build has, and in which order.
+
+pub mod ignore;

@@ -1,0 +1,111 @@
+//! What holds for any text.
+
+use builder_core::dockerfile::ast::{Dockerfile, Instruction, Kind};
+use builder_core::dockerfile::diagnostic::{Diagnostic, render};
+use builder_core::dockerfile::word::Lexer;
+use builder_core::dockerfile::{Span, parse, syntax};
+use proptest::prelude::*;
+
+/// Lines that are close to Dockerfiles, so that some of them parse.
+fn dockerfile() -> impl Strategy<Value = String> {
+    let keyword = prop::sample::select(vec![
+        "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "ONBUILD RUN",
+        "RUN", "SHELL", "USER", "VOLUME", "WORKDIR", "copy", "#", "",
+    ]);
+    let piece = prop::sample::select(vec![
+        "a", "b=c", "/x", "\"q r\"", "'s'", "\\", "\\\n", "\n", "<<E", "<<-'E'", "\nE\n", "[\"j\", \"k l\"]", "[", "$v",
+        "${v:-w}", "--from=s", "--mount=target=/m", "--link", "--", "--interval=1s", "CMD", "NONE", "AS", "é", "\t",
+        "\u{a0}", "\r\n", "`", "=", "#",
+    ]);
+    let line = (keyword, prop::collection::vec((piece, prop::bool::ANY), 0..6)).prop_map(|(keyword, pieces)| {
+        let mut line = keyword.to_owned();
+        for (piece, blank) in pieces {
+            line.push_str(if blank { " " } else { "" });
+            line.push_str(piece);
+        }
+        line
+    });
+    prop::collection::vec(line, 0..6).prop_map(|lines| format!("FROM x\n{}\n", lines.join("\n")))
+}
+
+fn inside(text: &str, span: Span) -> bool {
+    span.start <= span.end && text.get(span.start..span.end).is_some()
+}
+
+/// Every place of a value, as its debug form shows them.
+fn spans(shown: &str) -> Vec<Span> {
+    shown
+        .split("Span { start: ")
+        .skip(1)
+        .filter_map(|part| {
+            let (start, rest) = part.split_once(", end: ")?;
+            Some(Span { start: start.parse().ok()?, end: rest.split_once(' ')?.0.parse().ok()? })
+        })
+        .collect()
+}
+
+/// A file without its places, lines and original texts.
+fn meaning(file: &Dockerfile) -> Vec<String> {
+    fn kind(instruction: &Instruction) -> String {
+        match &instruction.kind {
+            Kind::Onbuild(onbuild) => format!("onbuild {}", kind(&onbuild.inner)),
+            kind => without_spans(&format!("{kind:?}")),
+        }
+    }
+    let mut out: Vec<_> = file.global_args.iter().map(kind).collect();
+    for stage in &file.stages {
+        out.push(without_spans(&format!("{:?}", stage.from)));
+        out.extend(stage.instructions.iter().map(kind));
+    }
+    out
+}
+
+fn without_spans(shown: &str) -> String {
+    let mut parts = shown.split("Span { start: ");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |out, part| out + part.split_once('}').map_or("", |(_, rest)| rest))
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+
+    #[test]
+    fn any_text_is_read_or_refused(text in "\\PC*|[A-Z \\\\\n\"'<$#=\\[\\]-]{0,80}") {
+        if let Err(error) = parse(&text) {
+            prop_assert!(inside(&text, error.span), "{error:?}");
+            render(&Diagnostic::from(&error), "f", &text);
+        }
+        let _ = Lexer::new('\\').expand(&text, &Vec::new());
+    }
+
+    #[test]
+    fn places_are_inside_the_text(text in dockerfile()) {
+        match syntax::parse(&text) {
+            Ok(file) => for span in spans(&format!("{file:?}")) {
+                prop_assert!(inside(&text, span), "{span:?} {file:?}");
+            },
+            Err(error) => prop_assert!(inside(&text, error.span)),
+        }
+        match parse(&text) {
+            Ok(file) => for span in spans(&format!("{file:?}")) {
+                prop_assert!(inside(&text, span), "{span:?} {file:?}");
+            },
+            Err(error) => {
+                prop_assert!(inside(&text, error.span), "{error:?}");
+                render(&Diagnostic::from(&error), "f", &text);
+            }
+        }
+    }
+
+    #[test]
+    fn printed_files_mean_the_same(text in dockerfile()) {
+        if let Ok(file) = parse(&text) {
+            let printed = file.to_string();
+            let again = parse(&printed);
+            prop_assert!(again.is_ok(), "{again:?}\n{printed}");
+            if let Ok(again) = again {
+                prop_assert_eq!(meaning(&file), meaning(&again), "{}", printed);
+            }
+        }
+    }
+}

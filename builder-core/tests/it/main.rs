@@ -1,0 +1,5 @@
+//! Tests of the library from outside, in one binary.
+
+mod conformance;
+mod dockerfile_cases;
+mod dockerfile_properties;
