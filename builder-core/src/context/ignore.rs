@@ -42,8 +42,15 @@ impl Ignore {
                 Some(path) => ("!", path.trim()),
                 None => ("", pattern),
             };
-            let path = if path.is_empty() { String::new() } else { clean(path) };
-            let path = path.strip_prefix('/').filter(|rest| !rest.is_empty()).unwrap_or(&path);
+            let path = if path.is_empty() {
+                String::new()
+            } else {
+                clean(path)
+            };
+            let path = path
+                .strip_prefix('/')
+                .filter(|rest| !rest.is_empty())
+                .unwrap_or(&path);
             out.push(format!("{mark}{path}"));
         }
         out
@@ -68,7 +75,11 @@ pub struct ParentMatch {
 
 impl ParentMatch {
     fn get(&self, at: usize) -> bool {
-        let word = if at < 64 { self.first } else { self.more.get(at / 64 - 1).copied().unwrap_or(0) };
+        let word = if at < 64 {
+            self.first
+        } else {
+            self.more.get(at / 64 - 1).copied().unwrap_or(0)
+        };
         word >> (at % 64) & 1 == 1
     }
 
@@ -92,14 +103,20 @@ impl Patterns {
     /// The first pattern that is malformed.
     pub fn new(patterns: &[String]) -> Result<Self, PatternError> {
         let mut out = Self::default();
-        for text in patterns.iter().map(|text| text.trim()).filter(|text| !text.is_empty()) {
+        for text in patterns
+            .iter()
+            .map(|text| text.trim())
+            .filter(|text| !text.is_empty())
+        {
             let cleaned = clean(text);
             let (exception, path) = match cleaned.strip_prefix('!') {
                 Some("") => return Err(PatternError::BareExclusion),
                 Some(path) => (true, path),
                 None => (false, cleaned.as_str()),
             };
-            let syntax = || PatternError::Syntax { pattern: path.to_owned() };
+            let syntax = || PatternError::Syntax {
+                pattern: path.to_owned(),
+            };
             let matcher = Matcher::compile(path).ok_or_else(syntax)?;
             out.exceptions |= exception;
             out.patterns.push(Pattern { exception, matcher });
@@ -122,8 +139,16 @@ impl Patterns {
             if pattern.exception != matched {
                 continue;
             }
-            let parents = path.iter().enumerate().filter(|(_, byte)| **byte == b'/').map(|(at, _)| &path[..at]);
-            if pattern.matcher.matches(path) || parents.into_iter().any(|parent| pattern.matcher.matches(parent)) {
+            let parents = path
+                .iter()
+                .enumerate()
+                .filter(|(_, byte)| **byte == b'/')
+                .map(|(at, _)| &path[..at]);
+            if pattern.matcher.matches(path)
+                || parents
+                    .into_iter()
+                    .any(|parent| pattern.matcher.matches(parent))
+            {
                 matched = !pattern.exception;
             }
         }
@@ -155,7 +180,9 @@ impl Patterns {
     pub fn may_reinclude_below(&self, dir: &[u8]) -> bool {
         let mut prefix = dir.to_vec();
         prefix.push(b'/');
-        self.patterns.iter().any(|pattern| pattern.exception && pattern.matcher.reaches(&prefix))
+        self.patterns
+            .iter()
+            .any(|pattern| pattern.exception && pattern.matcher.reaches(&prefix))
     }
 }
 
@@ -201,7 +228,10 @@ struct Class {
 
 impl Class {
     fn fits(&self, unit: u32) -> bool {
-        self.ranges.iter().any(|(low, high)| (*low..=*high).contains(&unit)) != self.negated
+        self.ranges
+            .iter()
+            .any(|(low, high)| (*low..=*high).contains(&unit))
+            != self.negated
     }
 
     /// Reads on behind `[`, by the rules of Go's `filepath.Match`.
@@ -213,7 +243,11 @@ impl Class {
                 return Some(Self { negated, ranges });
             }
             let low = Self::bound(chars)?;
-            let high = if chars.next_if_eq(&'-').is_some() { Self::bound(chars)? } else { low };
+            let high = if chars.next_if_eq(&'-').is_some() {
+                Self::bound(chars)?
+            } else {
+                low
+            };
             ranges.push((low, high));
         }
     }
@@ -255,7 +289,10 @@ impl Matcher {
                 '\\' => tokens.push(Token::Char(u32::from(chars.next()?))),
                 _ => tokens.push(Token::Char(u32::from(c))),
             }
-            special |= matches!(tokens.last(), Some(Token::Star | Token::Any | Token::Class(_))) || c == '\\';
+            special |= matches!(
+                tokens.last(),
+                Some(Token::Star | Token::Any | Token::Class(_))
+            ) || c == '\\';
             first = false;
         }
         let backwards = |token: &Token| match token {
@@ -269,7 +306,10 @@ impl Matcher {
             (false, true, _) => Self::Suffix(pattern.as_bytes()[2..].to_vec()),
             (false, false, true) => Self::Prefix(literal(&tokens)),
             (false, false, false) => Self::Exact(pattern.as_bytes().to_vec()),
-            (true, ..) => Self::Tokens { prefix: literal(&tokens), tokens },
+            (true, ..) => Self::Tokens {
+                prefix: literal(&tokens),
+                tokens,
+            },
         })
     }
 
@@ -278,7 +318,9 @@ impl Matcher {
             Self::Exact(own) => path == own,
             Self::Prefix(own) => path.starts_with(own),
             Self::Suffix(own) => path.ends_with(own) || own.strip_prefix(b"/") == Some(path),
-            Self::Tokens { prefix, tokens } => path.starts_with(prefix) && run(tokens, path).contains(&tokens.len()),
+            Self::Tokens { prefix, tokens } => {
+                path.starts_with(prefix) && run(tokens, path).contains(&tokens.len())
+            }
         }
     }
 
@@ -288,7 +330,9 @@ impl Matcher {
             Self::Exact(own) => own.starts_with(prefix),
             Self::Prefix(own) => own.starts_with(prefix) || prefix.starts_with(own),
             Self::Suffix(_) => true,
-            Self::Tokens { tokens, .. } => run(tokens, prefix).iter().any(|state| *state < tokens.len()),
+            Self::Tokens { tokens, .. } => run(tokens, prefix)
+                .iter()
+                .any(|state| *state < tokens.len()),
         }
     }
 }
@@ -309,7 +353,12 @@ fn literal(tokens: &[Token]) -> Vec<u8> {
 fn units(path: &[u8]) -> impl Iterator<Item = u32> {
     path.utf8_chunks().flat_map(|chunk| {
         let chars = chunk.valid().chars().map(u32::from);
-        chars.chain(chunk.invalid().iter().map(|byte| 0x11_0000 + u32::from(*byte)))
+        chars.chain(
+            chunk
+                .invalid()
+                .iter()
+                .map(|byte| 0x11_0000 + u32::from(*byte)),
+        )
     })
 }
 
@@ -382,19 +431,24 @@ impl Glob {
                 '\\' => chars.next().map(|c| Token::Char(u32::from(c))),
                 _ => Some(Token::Char(u32::from(c))),
             };
-            tokens.push(token.ok_or_else(|| PatternError::Syntax { pattern: pattern.to_owned() })?);
+            tokens.push(token.ok_or_else(|| PatternError::Syntax {
+                pattern: pattern.to_owned(),
+            })?);
         }
         let text = String::from_utf8_lossy(&literal(&tokens)).into_owned();
         Ok(Self { tokens, text })
     }
 
     pub fn matches(&self, name: &[u8]) -> bool {
-        name.starts_with(self.text.as_bytes()) && run(&self.tokens, name).contains(&self.tokens.len())
+        name.starts_with(self.text.as_bytes())
+            && run(&self.tokens, name).contains(&self.tokens.len())
     }
 
     /// Whether it matches one name only: [`literal`](Self::literal) then gives that name.
     pub fn is_literal(&self) -> bool {
-        self.tokens.iter().all(|token| matches!(token, Token::Char(_)))
+        self.tokens
+            .iter()
+            .all(|token| matches!(token, Token::Char(_)))
     }
 
     /// The characters before the first wildcard, escapes taken away.
@@ -433,13 +487,33 @@ mod tests {
 
     #[test]
     fn a_walk_and_a_look_agree() {
-        for list in ["docs\n!docs/api", "**\n!a/b", "*.o\n!keep/*.o\nkeep/x.o", "a/**\n!a/*/c", "**/x"] {
+        for list in [
+            "docs\n!docs/api",
+            "**\n!a/b",
+            "*.o\n!keep/*.o\nkeep/x.o",
+            "a/**\n!a/*/c",
+            "**/x",
+        ] {
             let patterns = patterns(list);
-            for path in ["docs/x", "docs/api/x", "a/b/c", "a/b/x", "keep/x.o", "keep/y.o", "x.o", "a/x/y"] {
+            for path in [
+                "docs/x",
+                "docs/api/x",
+                "a/b/c",
+                "a/b/x",
+                "keep/x.o",
+                "keep/y.o",
+                "x.o",
+                "a/x/y",
+            ] {
                 let mut parent = ParentMatch::default();
                 let mut matched = false;
-                for end in path.match_indices('/').map(|(at, _)| at).chain([path.len()]) {
-                    (matched, parent) = patterns.matches_with_parent(&path.as_bytes()[..end], &parent);
+                for end in path
+                    .match_indices('/')
+                    .map(|(at, _)| at)
+                    .chain([path.len()])
+                {
+                    (matched, parent) =
+                        patterns.matches_with_parent(&path.as_bytes()[..end], &parent);
                 }
                 assert_eq!(Ok(matched), patterns.matches(path), "{list:?} {path}");
             }
@@ -461,7 +535,11 @@ mod tests {
             ("**\n!a/**", "b", false),
             ("a", "a", false),
         ] {
-            assert_eq!(patterns(list).may_reinclude_below(dir.as_bytes()), may, "{list:?} {dir}");
+            assert_eq!(
+                patterns(list).may_reinclude_below(dir.as_bytes()),
+                may,
+                "{list:?} {dir}"
+            );
         }
     }
 
@@ -470,10 +548,18 @@ mod tests {
         let list: Vec<String> = (0..200).map(|n| format!("dir{n}")).collect();
         let patterns = Patterns::new(&list).expect("patterns");
         for n in [0, 63, 64, 199] {
-            let (matched, parent) = patterns.matches_with_parent(format!("dir{n}").as_bytes(), &ParentMatch::default());
-            assert!(matched && patterns.matches_with_parent(b"dirx/y", &parent).0, "{n}");
+            let (matched, parent) =
+                patterns.matches_with_parent(format!("dir{n}").as_bytes(), &ParentMatch::default());
+            assert!(
+                matched && patterns.matches_with_parent(b"dirx/y", &parent).0,
+                "{n}"
+            );
         }
-        assert!(!patterns.matches_with_parent(b"dir200", &ParentMatch::default()).0);
+        assert!(
+            !patterns
+                .matches_with_parent(b"dir200", &ParentMatch::default())
+                .0
+        );
     }
 
     #[test]
@@ -490,7 +576,11 @@ mod tests {
             ("[z-a]", b"m", false),
             ("**", b"x", true),
         ] {
-            assert_eq!(Glob::new(pattern).map(|glob| glob.matches(name)), Ok(matched), "{pattern}");
+            assert_eq!(
+                Glob::new(pattern).map(|glob| glob.matches(name)),
+                Ok(matched),
+                "{pattern}"
+            );
         }
         assert!(Glob::new("[a").is_err() && Glob::new("a\\").is_err());
         assert!(Glob::new("a\\*b").is_ok_and(|glob| glob.is_literal() && glob.literal() == "a*b"));

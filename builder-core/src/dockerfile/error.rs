@@ -51,7 +51,7 @@ impl ParseError {
                 "`--{flag}` is a flag of {}",
                 belongs_to.join(" and ")
             )),
-            K::UnknownFlag { known, .. } if known.is_empty() => None,
+            K::UnknownFlag { known: [], .. } => None,
             K::UnknownFlag { known, .. } => {
                 let names: Vec<_> = known.iter().map(|name| format!("`--{name}`")).collect();
                 Some(format!("known here: {}", names.join(", ")))

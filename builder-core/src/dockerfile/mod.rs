@@ -32,6 +32,7 @@ pub mod word;
 
 pub mod diagnostic;
 mod error;
+pub mod lint;
 
 pub use error::{ParseError, ParseErrorKind};
 pub use parser::{parse, parse_instruction};

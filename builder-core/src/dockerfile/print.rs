@@ -130,9 +130,11 @@ impl Printed {
                 .map(|text| text.raw.as_str())
         };
         let plain = |word: &str| !word.is_empty() && !word.contains(char::is_whitespace);
-        if copy.heredocs.is_empty()
-            && !(words().all(plain) && !copy.sources[0].raw.starts_with('['))
-        {
+        let bracket = copy
+            .sources
+            .first()
+            .is_some_and(|first| first.raw.starts_with('['));
+        if copy.heredocs.is_empty() && (bracket || !words().all(plain)) {
             printed.rest(&json(words()));
             return printed;
         }
@@ -268,7 +270,7 @@ fn duration_text(time: Duration) -> String {
         (1_000_000, "ms"),
     ]
     .into_iter()
-    .find(|(scale, _)| nanos > 0 && nanos % scale == 0)
+    .find(|(scale, _)| nanos > 0 && nanos.is_multiple_of(*scale))
     .unwrap_or((1, "ns"));
     format!("{}{unit}", nanos / scale)
 }

@@ -183,14 +183,7 @@ fn node(line: &Joined, range: Range<usize>, escape: char) -> Result<Node, ParseE
     };
     let cut = Cut { line, escape };
     match node.name().as_str() {
-        "ADD" | "COPY" | "VOLUME" => {
-            if !cut.json(&mut node, rest.clone())? {
-                node.arguments = split::fields(&line.text, rest)
-                    .into_iter()
-                    .map(text)
-                    .collect();
-            }
-        }
+        "ADD" | "COPY" | "VOLUME" => cut.words(&mut node, rest)?,
         "CMD" | "ENTRYPOINT" | "RUN" | "SHELL" => cut.command(&mut node, rest)?,
         "HEALTHCHECK" if !rest.is_empty() => {
             let blank = line.text[rest.clone()].find(char::is_whitespace);
@@ -265,6 +258,17 @@ impl Cut<'_> {
                 Ok(true)
             }
         }
+    }
+
+    /// The JSON form, or words between blanks.
+    fn words(&self, node: &mut Node, range: Range<usize>) -> Result<(), ParseError> {
+        if !self.json(node, range.clone())? {
+            node.arguments = split::fields(&self.line.text, range)
+                .into_iter()
+                .map(|word| self.text(word))
+                .collect();
+        }
+        Ok(())
     }
 
     /// The JSON form, or the whole text as one argument.

@@ -16,9 +16,11 @@ use serde_json::Value;
 
 #[expect(clippy::print_stderr, reason = "a skipped test says so")]
 fn data() -> Option<PathBuf> {
-    let folder = std::env::var_os("BUILDER_CONFORMANCE").map(PathBuf::from).unwrap_or_else(|| {
-        PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance")
-    });
+    let folder = std::env::var_os("BUILDER_CONFORMANCE")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| {
+            PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../../shared/conformance")
+        });
     if folder.is_dir() {
         return Some(folder);
     }
@@ -27,7 +29,9 @@ fn data() -> Option<PathBuf> {
 }
 
 fn rows(name: &str) -> Vec<Vec<String>> {
-    let Some(folder) = data() else { return Vec::new() };
+    let Some(folder) = data() else {
+        return Vec::new();
+    };
     let text = fs::read_to_string(folder.join(name)).expect(name);
     text.lines()
         .filter(|line| !line.starts_with("# ") && !line.is_empty())
@@ -41,12 +45,21 @@ fn string(json: &str) -> String {
 
 fn env(json: &str) -> BTreeMap<String, String> {
     let pairs: Vec<String> = serde_json::from_str(json).expect(json);
-    pairs.iter().filter_map(|pair| pair.split_once('=')).map(|(k, v)| (k.to_owned(), v.to_owned())).collect()
+    pairs
+        .iter()
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(k, v)| (k.to_owned(), v.to_owned()))
+        .collect()
 }
 
 /// All mistakes at once, so that one run shows them.
 fn report(wrong: Vec<String>) {
-    assert!(wrong.is_empty(), "{} row(s):\n{}", wrong.len(), wrong.join("\n"));
+    assert!(
+        wrong.is_empty(),
+        "{} row(s):\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
 }
 
 /// As Go's `%q`, for what the data holds.
@@ -79,7 +92,12 @@ fn dump(node: &Node) -> String {
     }
     for pair in &node.pairs {
         let separator = if pair.legacy { "" } else { "=" };
-        out.push_str(&format!(" {} {} {}", quote(&pair.key.raw), quote(&pair.value.raw), quote(separator)));
+        out.push_str(&format!(
+            " {} {} {}",
+            quote(&pair.key.raw),
+            quote(&pair.value.raw),
+            quote(separator)
+        ));
     }
     if let Some(trigger) = &node.trigger {
         out.push_str(&format!(" {}", dump(trigger)));
@@ -103,7 +121,10 @@ fn syntax_trees() {
                 let dumps: Vec<_> = file.nodes.iter().map(dump).collect();
                 for (own, line) in dumps.iter().map(String::as_str).zip(expected.lines()) {
                     if own != line {
-                        wrong.push(format!("{}:\n  is     {own}\n  should {line}", case.display()));
+                        wrong.push(format!(
+                            "{}:\n  is     {own}\n  should {line}",
+                            case.display()
+                        ));
                     }
                 }
                 if dumps.len() != expected.lines().count() {
@@ -119,7 +140,8 @@ fn syntax_trees() {
 #[test]
 fn refused_files() {
     let Some(folder) = data() else { return };
-    for case in fs::read_dir(folder.join("parser/testfiles-negative")).expect("testfiles-negative") {
+    for case in fs::read_dir(folder.join("parser/testfiles-negative")).expect("testfiles-negative")
+    {
         let path = case.expect("a case").path().join("Dockerfile");
         let text = fs::read_to_string(&path).expect("Dockerfile");
         assert!(syntax::parse(&text).is_err(), "{}", path.display());
@@ -130,8 +152,14 @@ fn refused_files() {
 #[test]
 fn line_numbers() {
     let Some(folder) = data() else { return };
-    let text = fs::read_to_string(folder.join("parser/testfile-line/Dockerfile")).expect("Dockerfile");
-    let lines: Vec<_> = syntax::parse(&text).expect("nodes").nodes.iter().map(|node| node.lines).collect();
+    let text =
+        fs::read_to_string(folder.join("parser/testfile-line/Dockerfile")).expect("Dockerfile");
+    let lines: Vec<_> = syntax::parse(&text)
+        .expect("nodes")
+        .nodes
+        .iter()
+        .map(|node| node.lines)
+        .collect();
     assert_eq!(lines, [(5, 5), (11, 12), (17, 31)]);
 }
 
@@ -139,10 +167,13 @@ fn line_numbers() {
 fn heredocs() {
     let Some(folder) = data() else { return };
     let cases: Value =
-        serde_json::from_slice(&fs::read(folder.join("heredocs.json")).expect("heredocs.json")).expect("JSON");
+        serde_json::from_slice(&fs::read(folder.join("heredocs.json")).expect("heredocs.json"))
+            .expect("JSON");
     let text = cases["dockerfile"].as_str().expect("dockerfile");
     let nodes = syntax::parse(text).expect("nodes").nodes;
-    let expected = cases["per_instruction_after_from"].as_array().expect("a list");
+    let expected = cases["per_instruction_after_from"]
+        .as_array()
+        .expect("a list");
     assert_eq!(nodes.len() - 1, expected.len());
     for (node, expected) in nodes[1..].iter().zip(expected) {
         let own: Vec<Value> = node
@@ -180,7 +211,9 @@ fn json_form() {
 fn shell_words() {
     let mut wrong = Vec::new();
     for row in rows("shell-words.tsv") {
-        let own = Lexer::new('\\').expand_words(&string(&row[1]), &env(&row[0])).ok();
+        let own = Lexer::new('\\')
+            .expand_words(&string(&row[1]), &env(&row[0]))
+            .ok();
         if own != serde_json::from_str(&row[2]).ok() {
             wrong.push(format!("{row:?}: {own:?}"));
         }
@@ -192,7 +225,10 @@ fn shell_words() {
 fn envs() {
     let mut wrong = Vec::new();
     for row in rows("envs.tsv") {
-        let own = Lexer::new('\\').expand(&string(&row[1]), &env(&row[0])).ok().map(|done| done.text);
+        let own = Lexer::new('\\')
+            .expand(&string(&row[1]), &env(&row[0]))
+            .ok()
+            .map(|done| done.text);
         if own != serde_json::from_str(&row[2]).ok() {
             wrong.push(format!("{row:?}: {own:?}"));
         }
@@ -204,8 +240,11 @@ fn envs() {
 fn dockerignore() {
     let mut wrong = Vec::new();
     for row in rows("dockerignore.tsv") {
-        let list: Vec<String> =
-            row[0].split('⏎').filter(|pattern| !pattern.is_empty()).map(str::to_owned).collect();
+        let list: Vec<String> = row[0]
+            .split('⏎')
+            .filter(|pattern| !pattern.is_empty())
+            .map(str::to_owned)
+            .collect();
         let own = match Patterns::new(&list).and_then(|patterns| patterns.matches(&row[1])) {
             Ok(true) => "match",
             Ok(false) => "nomatch",
@@ -221,8 +260,10 @@ fn dockerignore() {
 #[test]
 fn dockerignore_reader() {
     let Some(folder) = data() else { return };
-    let cases: Value =
-        serde_json::from_slice(&fs::read(folder.join("dockerignore-reader.json")).expect("the file")).expect("JSON");
+    let cases: Value = serde_json::from_slice(
+        &fs::read(folder.join("dockerignore-reader.json")).expect("the file"),
+    )
+    .expect("JSON");
     for case in cases.as_array().expect("a list") {
         let own = Ignore::read(case["content"].as_str().expect("content").as_bytes());
         assert_eq!(serde_json::json!(own), case["patterns"]);

@@ -8,8 +8,13 @@ use builder_core::dockerfile::diagnostic::{Diagnostic, render};
 use builder_core::dockerfile::parse;
 
 fn cases(kind: &str) -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/dockerfile").join(kind);
-    let mut cases: Vec<_> = fs::read_dir(folder).expect(kind).map(|case| case.expect("a case").path()).collect();
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .join("../testdata/dockerfile")
+        .join(kind);
+    let mut cases: Vec<_> = fs::read_dir(folder)
+        .expect(kind)
+        .map(|case| case.expect("a case").path())
+        .collect();
     cases.sort();
     cases
 }
@@ -25,7 +30,10 @@ fn check(kind: &str, shown: impl Fn(&str) -> String) -> usize {
         }
         let expected = fs::read_to_string(case.join("expected")).unwrap_or_default();
         if own != expected {
-            wrong.push(format!("--- {}\nis:\n{own}\nshould be:\n{expected}", case.display()));
+            wrong.push(format!(
+                "--- {}\nis:\n{own}\nshould be:\n{expected}",
+                case.display()
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));

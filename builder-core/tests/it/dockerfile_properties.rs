@@ -9,22 +9,70 @@ use proptest::prelude::*;
 /// Lines that are close to Dockerfiles, so that some of them parse.
 fn dockerfile() -> impl Strategy<Value = String> {
     let keyword = prop::sample::select(vec![
-        "ADD", "ARG", "CMD", "COPY", "ENTRYPOINT", "ENV", "EXPOSE", "FROM", "HEALTHCHECK", "LABEL", "ONBUILD RUN",
-        "RUN", "SHELL", "USER", "VOLUME", "WORKDIR", "copy", "#", "",
+        "ADD",
+        "ARG",
+        "CMD",
+        "COPY",
+        "ENTRYPOINT",
+        "ENV",
+        "EXPOSE",
+        "FROM",
+        "HEALTHCHECK",
+        "LABEL",
+        "ONBUILD RUN",
+        "RUN",
+        "SHELL",
+        "USER",
+        "VOLUME",
+        "WORKDIR",
+        "copy",
+        "#",
+        "",
     ]);
     let piece = prop::sample::select(vec![
-        "a", "b=c", "/x", "\"q r\"", "'s'", "\\", "\\\n", "\n", "<<E", "<<-'E'", "\nE\n", "[\"j\", \"k l\"]", "[", "$v",
-        "${v:-w}", "--from=s", "--mount=target=/m", "--link", "--", "--interval=1s", "CMD", "NONE", "AS", "é", "\t",
-        "\u{a0}", "\r\n", "`", "=", "#",
+        "a",
+        "b=c",
+        "/x",
+        "\"q r\"",
+        "'s'",
+        "\\",
+        "\\\n",
+        "\n",
+        "<<E",
+        "<<-'E'",
+        "\nE\n",
+        "[\"j\", \"k l\"]",
+        "[",
+        "$v",
+        "${v:-w}",
+        "--from=s",
+        "--mount=target=/m",
+        "--link",
+        "--",
+        "--interval=1s",
+        "CMD",
+        "NONE",
+        "AS",
+        "é",
+        "\t",
+        "\u{a0}",
+        "\r\n",
+        "`",
+        "=",
+        "#",
     ]);
-    let line = (keyword, prop::collection::vec((piece, prop::bool::ANY), 0..6)).prop_map(|(keyword, pieces)| {
-        let mut line = keyword.to_owned();
-        for (piece, blank) in pieces {
-            line.push_str(if blank { " " } else { "" });
-            line.push_str(piece);
-        }
-        line
-    });
+    let line = (
+        keyword,
+        prop::collection::vec((piece, prop::bool::ANY), 0..6),
+    )
+        .prop_map(|(keyword, pieces)| {
+            let mut line = keyword.to_owned();
+            for (piece, blank) in pieces {
+                line.push_str(if blank { " " } else { "" });
+                line.push_str(piece);
+            }
+            line
+        });
     prop::collection::vec(line, 0..6).prop_map(|lines| format!("FROM x\n{}\n", lines.join("\n")))
 }
 
@@ -39,7 +87,10 @@ fn spans(shown: &str) -> Vec<Span> {
         .skip(1)
         .filter_map(|part| {
             let (start, rest) = part.split_once(", end: ")?;
-            Some(Span { start: start.parse().ok()?, end: rest.split_once(' ')?.0.parse().ok()? })
+            Some(Span {
+                start: start.parse().ok()?,
+                end: rest.split_once(' ')?.0.parse().ok()?,
+            })
         })
         .collect()
 }
@@ -63,7 +114,9 @@ fn meaning(file: &Dockerfile) -> Vec<String> {
 fn without_spans(shown: &str) -> String {
     let mut parts = shown.split("Span { start: ");
     let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |out, part| out + part.split_once('}').map_or("", |(_, rest)| rest))
+    parts.fold(first, |out, part| {
+        out + part.split_once('}').map_or("", |(_, rest)| rest)
+    })
 }
 
 proptest! {

@@ -1,0 +1,37 @@
+//! MultipleInstructionsDisallowed: of several CMD, ENTRYPOINT or HEALTHCHECK in a stage only the last counts.
+
+use super::super::ast::{Dockerfile, Kind};
+use super::super::diagnostic::Diagnostic;
+use super::warning;
+
+pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+    for stage in &file.stages {
+        for name in ["CMD", "ENTRYPOINT", "HEALTHCHECK"] {
+            let own = |kind: &Kind| {
+                name == match kind {
+                    Kind::Cmd(_) => "CMD",
+                    Kind::Entrypoint(_) => "ENTRYPOINT",
+                    Kind::Healthcheck(_) => "HEALTHCHECK",
+                    _ => "",
+                }
+            };
+            let all: Vec<_> = stage
+                .instructions
+                .iter()
+                .filter(|one| own(&one.kind))
+                .collect();
+            // BuildKit points at those that are lost, not at the one that counts.
+            for lost in all.iter().rev().skip(1) {
+                let message = format!(
+                    "Multiple {name} instructions should not be used in the same stage because only the last one \
+                     will be used"
+                );
+                out.push(warning(
+                    "MultipleInstructionsDisallowed",
+                    message,
+                    lost.head.span,
+                ));
+            }
+        }
+    }
+}
