@@ -248,7 +248,7 @@ fn raw(name: &[u8], flag: u8, link: &[u8], data: &[u8]) -> Vec<u8> {
     header.as_mut_bytes()[..name.len()].copy_from_slice(name);
     header.as_mut_bytes()[157..157 + link.len()].copy_from_slice(link);
     header.set_entry_type(tar::EntryType::new(flag));
-    header.set_mode(0o644);
+    header.set_mode(if flag == b'5' { 0o755 } else { 0o644 });
     header.set_uid(0);
     header.set_gid(0);
     header.set_mtime(0);
@@ -370,6 +370,70 @@ fn sparse_files_read_as_plain_ones() {
         );
         assert_eq!(found[1].1, b"q");
     }
+}
+
+/// What GNU tar itself writes and reads.
+#[test]
+#[expect(clippy::print_stderr, reason = "a skipped test names what it lacks")]
+fn gnu_tar_agrees() {
+    let version = std::process::Command::new("tar").arg("--version").output();
+    if !version.is_ok_and(|out| out.stdout.starts_with(b"tar (GNU")) {
+        return eprintln!("skipped: needs GNU tar");
+    }
+    let dir = tempfile::tempdir().expect("tempdir");
+    let run = |args: &[&str]| {
+        let tar = std::process::Command::new("tar")
+            .args(args)
+            .current_dir(dir.path())
+            .output();
+        let tar = tar.expect("tar");
+        assert!(
+            tar.status.success() && tar.stderr.is_empty(),
+            "{args:?}: {tar:?}"
+        );
+    };
+    let name = "n".repeat(180);
+    let mut holes = vec![0; 1 << 20];
+    let mut sparse = std::fs::File::create(dir.path().join(&name)).expect("create");
+    sparse.set_len(holes.len() as u64).expect("a hole");
+    // More pieces than the first header of the old form holds.
+    for piece in 0..40 {
+        use std::os::unix::fs::FileExt as _;
+        sparse
+            .write_all_at(b"piece", piece * 20_000)
+            .expect("write");
+        holes[piece as usize * 20_000..][..5].copy_from_slice(b"piece");
+    }
+    sparse.flush().expect("flush");
+    for form in [
+        &["--format=gnu"][..],
+        &["--format=posix", "--sparse-version=0.0"],
+        &["--format=posix", "--sparse-version=0.1"],
+        &["--format=posix", "--sparse-version=1.0"],
+    ] {
+        run(&[form, &["-Scf", "t.tar", &name]].concat());
+        let tar = std::fs::read(dir.path().join("t.tar")).expect("read");
+        let found = read(&tar, LAYER).expect("read");
+        assert_eq!(found.len(), 1, "{form:?}");
+        assert_eq!(found[0].0.path, name.as_bytes(), "{form:?}");
+        assert!(found[0].1 == holes, "{form:?}");
+    }
+
+    let mut entry = file("é/é", "data");
+    entry.0.mtime = -7;
+    entry.0.path.push(0xff);
+    let path = entry.0.path.clone();
+    let (tar, _) = write(
+        &[entry, file(&format!("{}x", "long/".repeat(40)), "x")],
+        WriterOptions::default(),
+    )
+    .expect("write");
+    std::fs::write(dir.path().join("t.tar"), tar).expect("write");
+    run(&["--no-same-owner", "--warning=no-timestamp", "-xf", "t.tar"]);
+    use std::os::unix::ffi::OsStrExt as _;
+    let out = dir.path().join(std::ffi::OsStr::from_bytes(&path));
+    assert_eq!(std::fs::read(&out).expect("extracted"), b"data");
+    assert_eq!(rustix::fs::stat(&out).expect("stat").st_mtime, -7);
 }
 
 fn unpack(dir: &Path, tar: &[u8], options: UnpackOptions) -> Result<Unpacked, LayerError> {

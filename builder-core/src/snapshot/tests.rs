@@ -420,7 +420,7 @@ fn what_a_step_did_comes_out_as_a_layer() {
         ("ln f g", "file f, link g"),
         ("ln -sf a s", "symlink s"),
         ("ln -sfn f s; touch -hd @1000 s; chown -h 7:8 s", ""),
-        ("mkfifo p; chown 70000:70001 p", "fifo p"),
+        ("mkfifo p; chown 60000:60001 p", "fifo p"),
         ("truncate -s 1M sparse", "file sparse"),
         ("chmod 711 .", "dir "),
         (
