@@ -5,8 +5,7 @@
 //! names stay empty, times are whole seconds, nothing is sparse, and there is no padding beyond the two zero blocks.
 //!
 //! One buffer gathers headers and data, so that hashing and writing happen in large pieces. Hashing dominates
-//! (SHA-256 1.4 GB/s, BLAKE3 5 GB/s); a second thread for it gained nothing where compression or other layers
-//! already use the other cores, so there is none.
+//! (SHA-256 1.4 GB/s, BLAKE3 5 GB/s). It stays on the caller's thread: other layers have work for the other cores.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
