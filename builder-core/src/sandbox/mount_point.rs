@@ -30,7 +30,7 @@ pub(super) struct Interior {
     root: OwnedFd,
     made: Vec<Made>,
     /// Directories in which something was made, and those above them: their ctime after that.
-    touched: BTreeMap<PathBuf, (u64, u64)>,
+    touched: BTreeMap<PathBuf, (i128, i128)>,
     /// Mounts in the order in which they were made, as their mount point's parent and name.
     mounted: Vec<(OwnedFd, OsString)>,
 }
@@ -273,8 +273,8 @@ fn inside(path: &Path) -> PathBuf {
     Path::new("/").join(path)
 }
 
-fn changed(stat: &Stat) -> (u64, u64) {
-    (stat.st_ctime as u64, stat.st_ctime_nsec as u64)
+fn changed(stat: &Stat) -> (i128, i128) {
+    (i128::from(stat.st_ctime), i128::from(stat.st_ctime_nsec))
 }
 
 pub(super) fn restore_modified(directory: &OwnedFd, before: &Stat) -> Result<(), Errno> {

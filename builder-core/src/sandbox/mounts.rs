@@ -409,6 +409,7 @@ pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
     for (key, value) in overlay_options(layers.userxattr) {
         rustix::mount::fsconfig_set_string(&context, *key, *value)?;
     }
+    rustix::mount::fsconfig_set_flag(&context, "volatile")?;
     if layers.userxattr {
         rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
     }
@@ -422,6 +423,8 @@ pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
 
 /// Fixed, whatever the kernel was built or started with: layers are moved, and read without the overlay.
 ///
+/// `volatile` comes with them: without it the end of every step writes the whole file system of the upper directory
+/// to disk, and each fsync of a package manager its part. Who keeps an upper directory makes it durable.
 /// `userxattr` implies that redirects are neither made nor followed, and excludes an explicit `redirect_dir=off`.
 fn overlay_options(userxattr: bool) -> &'static [(&'static str, &'static str)] {
     const OPTIONS: &[(&str, &str)] = &[
@@ -476,17 +479,26 @@ fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd,
     if layers.userxattr {
         options.extend(b",userxattr");
     }
+    let with_volatile = std::ffi::CString::new([options.as_slice(), b",volatile"].concat())
+        .map_err(|_| Errno::INVAL)?;
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
     rustix::fs::mkdirat(memory, name, Mode::from_raw_mode(0o755))?;
     let target = format!("/proc/self/fd/{}/{name}", memory.as_raw_fd());
     rustix::process::chdir(&common)?;
-    rustix::mount::mount(
-        "overlay",
-        &target,
-        "overlay",
-        MountFlags::empty(),
-        Some(options.as_c_str()),
-    )?;
+    let mount = |options: &std::ffi::CString| {
+        rustix::mount::mount(
+            "overlay",
+            &target,
+            "overlay",
+            MountFlags::empty(),
+            Some(options.as_c_str()),
+        )
+    };
+    match mount(&with_volatile) {
+        // a kernel before 5.10
+        Err(Errno::INVAL) => mount(&options)?,
+        other => other?,
+    }
     rustix::process::chdir("/")?;
     rustix::fs::openat(memory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
