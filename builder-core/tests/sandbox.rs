@@ -20,6 +20,10 @@ use builder_core::sandbox::{
 
 const BUSYBOX: &str = "/bin/busybox";
 const AS_USER: &str = "--as-ordinary-user";
+/// Runs the tests named after it in a process that is root and never calls `enter`.
+const NOT_ENTERED: &str = "--not-entered";
+/// Starts a step that never ends, over the directory named after it, and waits.
+const VICTIM: &str = "--victim";
 
 type Test = (&'static str, fn(&Bench));
 
@@ -106,6 +110,11 @@ const TESTS: &[Test] = &[
         "a_dropped_helper_ends_its_steps",
         a_dropped_helper_ends_its_steps,
     ),
+    ("steps_die_with_the_builder", steps_die_with_the_builder),
+    (
+        "a_root_process_need_not_enter",
+        a_root_process_need_not_enter,
+    ),
     ("output_to_dev_null", output_to_dev_null),
     ("eight_at_once", eight_at_once),
     (
@@ -135,6 +144,9 @@ fn main() -> ExitCode {
             .collect::<String>());
         return ExitCode::SUCCESS;
     }
+    if let [VICTIM, place] = args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        be_a_victim(place.into());
+    }
     let began = Instant::now();
     if !Path::new(BUSYBOX).exists() {
         say(&format!(
@@ -143,6 +155,11 @@ fn main() -> ExitCode {
         return closing(0, 0, began);
     }
     let root = rustix::process::geteuid().is_root();
+    if args.iter().any(|arg| arg == NOT_ENTERED) {
+        let scratch = tempfile::tempdir().expect("a temporary directory");
+        let (passed, failed) = run_tests(scratch.path(), false, &filter, "as root, not entered");
+        return closing(passed, failed, began);
+    }
     let standing = match sandbox::enter() {
         Ok(standing) => standing,
         Err(error) => {
@@ -169,20 +186,7 @@ fn main() -> ExitCode {
             return closing(0, 0, began);
         }
     }
-    let (mut passed, mut failed) = (0, 0);
-    for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(&filter)) {
-        let bench = Bench::new(scratch.path().join(name), standing.rootless);
-        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&bench)));
-        say(&format!(
-            "test {name} ({place}) ... {}\n",
-            if result.is_ok() { "ok" } else { "FAILED" }
-        ));
-        if result.is_ok() {
-            passed += 1;
-        } else {
-            failed += 1;
-        }
-    }
+    let (mut passed, mut failed) = run_tests(scratch.path(), standing.rootless, &filter, place);
     if as_user {
         return closing(passed, failed, began);
     }
@@ -198,6 +202,32 @@ fn main() -> ExitCode {
         }
     }
     closing(passed, failed, began)
+}
+
+fn run_tests(scratch: &Path, rootless: bool, filter: &str, place: &str) -> (usize, usize) {
+    let (mut passed, mut failed) = (0, 0);
+    for (name, test) in TESTS.iter().filter(|(name, _)| name.contains(filter)) {
+        let bench = Bench::new(scratch.join(name), rootless);
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| test(&bench)));
+        let word = if result.is_ok() { "ok" } else { "FAILED" };
+        say(&format!("test {name} ({place}) ... {word}\n"));
+        if result.is_ok() {
+            passed += 1;
+        } else {
+            failed += 1;
+        }
+    }
+    (passed, failed)
+}
+
+fn be_a_victim(place: PathBuf) -> ! {
+    let rootless =
+        fs::read_to_string("/proc/self/uid_map").is_ok_and(|map| !map.contains("4294967295"));
+    let bench = Bench::new(place, rootless);
+    let spec = bench.spec("a", &["sh", "-c", "echo started; sleep 60 & sleep 60"]);
+    let stdout = rustix::io::dup(rustix::stdio::stdout()).expect("standard output");
+    let running = bench.helper.run(spec, stdout, null()).expect("starts");
+    panic!("the step ended: {:?}", running.wait());
 }
 
 #[expect(clippy::print_stdout, reason = "a test harness prints")]
@@ -1074,6 +1104,42 @@ fn a_dropped_helper_ends_its_steps(bench: &Bench) {
     let mut rest = String::new();
     out.read_to_string(&mut rest).expect("the end");
     assert!(matches!(running.wait(), Err(SandboxError::HelperGone)));
+}
+
+fn steps_die_with_the_builder(bench: &Bench) {
+    let mut victim = Command::new("/proc/self/exe")
+        .args([VICTIM.as_ref(), bench.place.join("victim").as_os_str()])
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("a victim");
+    let mut out = victim.stdout.take().expect("its output");
+    let mut first = [0; 8];
+    out.read_exact(&mut first).expect("the step's first word");
+    victim.kill().expect("a kill");
+    let began = Instant::now();
+    // the pipe ends when the last process of the step is gone
+    out.read_to_end(&mut Vec::new()).expect("the end");
+    victim.wait().expect("a dead victim");
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
+}
+
+fn a_root_process_need_not_enter(bench: &Bench) {
+    if bench.rootless {
+        return;
+    }
+    let mounts = || fs::read_to_string("/proc/self/mountinfo").expect("mounts");
+    let before = mounts();
+    let output = Command::new("/proc/self/exe")
+        .args([NOT_ENTERED, "stays_in_the_upper"])
+        .output()
+        .expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("1 passed; 0 failed"), "{text}");
+    assert_eq!(mounts(), before);
 }
 
 fn output_to_dev_null(bench: &Bench) {

@@ -5,7 +5,7 @@
 //! of the old root, which goes away as a whole after pivot_root.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
@@ -421,6 +421,8 @@ pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
     )
 }
 
+const PAGE: usize = 4096;
+
 /// Fixed, whatever the kernel was built or started with: layers are moved, and read without the overlay.
 ///
 /// `volatile` comes with them: without it the end of every step writes the whole file system of the upper directory
@@ -435,56 +437,40 @@ fn overlay_options(userxattr: bool) -> &'static [(&'static str, &'static str)] {
     if userxattr { &OPTIONS[..2] } else { OPTIONS }
 }
 
-/// The same by mount(2). All options must fit into a page, so paths are relative to the layers' common parent.
+/// The same by mount(2). All options must fit into a page, so layers go by the names of descriptors.
 fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    let all: Vec<&Path> = layers
+    let mut open = Vec::new();
+    let mut short = |path: &PathBuf| -> Result<String, Errno> {
+        let directory = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+        let short = format!("/proc/self/fd/{}", directory.as_raw_fd());
+        open.push(directory);
+        Ok(short)
+    };
+    let lowers = layers
         .lowers
         .iter()
-        .chain([&layers.upper, &layers.work])
-        .map(|path| path.as_path())
-        .collect();
-    let common = all.iter().skip(1).fold(all[0].to_owned(), |common, path| {
-        common
-            .ancestors()
-            .find(|ancestor| path.starts_with(ancestor))
-            .unwrap_or(Path::new("/"))
-            .to_owned()
-    });
-    let short = |path: &Path| {
-        let relative = path.strip_prefix(&common).unwrap_or(path);
-        let relative = if relative == Path::new("") {
-            Path::new(".")
-        } else {
-            relative
-        };
-        let mut out = Vec::new();
-        for byte in std::os::unix::ffi::OsStrExt::as_bytes(relative.as_os_str()) {
-            if matches!(byte, b':' | b'\\' | b',') {
-                out.push(b'\\');
-            }
-            out.push(*byte);
-        }
-        out
-    };
-    let lowers: Vec<Vec<u8>> = layers.lowers.iter().map(|path| short(path)).collect();
-    let mut options = b"lowerdir=".to_vec();
-    options.extend(lowers.join(&b':'));
-    options.extend(b",upperdir=");
-    options.extend(short(&layers.upper));
-    options.extend(b",workdir=");
-    options.extend(short(&layers.work));
+        .map(&mut short)
+        .collect::<Result<Vec<_>, _>>()?;
+    let mut options = format!(
+        "lowerdir={},upperdir={},workdir={}",
+        lowers.join(":"),
+        short(&layers.upper)?,
+        short(&layers.work)?
+    );
     for (key, value) in overlay_options(layers.userxattr) {
-        options.extend(format!(",{key}={value}").bytes());
+        options.push_str(&format!(",{key}={value}"));
     }
     if layers.userxattr {
-        options.extend(b",userxattr");
+        options.push_str(",userxattr");
     }
-    let with_volatile = std::ffi::CString::new([options.as_slice(), b",volatile"].concat())
-        .map_err(|_| Errno::INVAL)?;
+    if options.len() + ",volatile".len() >= PAGE {
+        return Err(Errno::TOOBIG);
+    }
+    let with_volatile =
+        std::ffi::CString::new(format!("{options},volatile")).map_err(|_| Errno::INVAL)?;
     let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
     rustix::fs::mkdirat(memory, name, Mode::from_raw_mode(0o755))?;
     let target = format!("/proc/self/fd/{}/{name}", memory.as_raw_fd());
-    rustix::process::chdir(&common)?;
     let mount = |options: &std::ffi::CString| {
         rustix::mount::mount(
             "overlay",
@@ -499,7 +485,6 @@ fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd,
         Err(Errno::INVAL) => mount(&options)?,
         other => other?,
     }
-    rustix::process::chdir("/")?;
     rustix::fs::openat(memory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
 }
 
