@@ -225,7 +225,8 @@ fn be_a_victim(place: PathBuf) -> ! {
         .is_ok_and(|link| link.as_os_str() == "user:[4026531837]");
     let bench = Bench::new(place, rootless);
     let spec = bench.spec("a", &["sh", "-c", "echo started; sleep 60 & sleep 60"]);
-    let stdout = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).expect("standard output");
+    let stdout =
+        rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdout(), 3).expect("standard output");
     let running = bench.helper.run(spec, stdout, null()).expect("starts");
     panic!("the step ended: {:?}", running.wait());
 }
