@@ -201,6 +201,8 @@ enum Matcher {
     Tokens {
         /// Every match starts so.
         prefix: Vec<u8>,
+        /// Every match holds this: most paths are told apart by it alone.
+        needle: Vec<u8>,
         tokens: Vec<Token>,
     },
 }
@@ -308,6 +310,7 @@ impl Matcher {
             (false, false, false) => Self::Exact(pattern.as_bytes().to_vec()),
             (true, ..) => Self::Tokens {
                 prefix: literal(&tokens),
+                needle: longest_literal(&tokens),
                 tokens,
             },
         })
@@ -318,8 +321,14 @@ impl Matcher {
             Self::Exact(own) => path == own,
             Self::Prefix(own) => path.starts_with(own),
             Self::Suffix(own) => path.ends_with(own) || own.strip_prefix(b"/") == Some(path),
-            Self::Tokens { prefix, tokens } => {
-                path.starts_with(prefix) && run(tokens, path).contains(&tokens.len())
+            Self::Tokens {
+                prefix,
+                needle,
+                tokens,
+            } => {
+                path.starts_with(prefix)
+                    && (needle.is_empty() || path.windows(needle.len()).any(|part| part == needle))
+                    && run(tokens, path).contains(&tokens.len())
             }
         }
     }
@@ -347,6 +356,12 @@ fn literal(tokens: &[Token]) -> Vec<u8> {
         }
     }
     out.into_bytes()
+}
+
+/// The longest run of characters that stand for themselves.
+fn longest_literal(tokens: &[Token]) -> Vec<u8> {
+    let runs = tokens.split(|token| !matches!(token, Token::Char(_)));
+    runs.map(literal).max_by_key(Vec::len).unwrap_or_default()
 }
 
 /// A path as characters; a byte that is part of none is a unit of its own, beyond them.
