@@ -1,0 +1,90 @@
+//! Bases by name: from the store, a registry, a layout or an archive.
+
+use std::collections::BTreeMap;
+
+use super::context::NamedSource;
+use crate::image::{Platform, Reference};
+use crate::plan::{Base, BaseInfo};
+use crate::registry::{Client, RegistryError, Resolved, layout};
+use crate::store::{Store, StoreError};
+
+/// All that names are looked up in.
+#[derive(Debug, Clone)]
+pub(super) struct Bases {
+    pub(super) store: Store,
+    pub(super) client: Client,
+    pub(super) named: BTreeMap<String, NamedSource>,
+}
+
+impl Bases {
+    /// Finds the manifest and the config of `base`.
+    pub(super) async fn resolve(&self, base: &Base) -> Result<Resolved, RegistryError> {
+        let platform = base.platform();
+        match base {
+            Base::Image { reference, .. } => {
+                let reference: Reference = reference
+                    .parse()
+                    .map_err(|_| RegistryError::not_a_name(reference))?;
+                self.image(&reference, platform).await
+            }
+            Base::Named { name, .. } => match self.named.get(name) {
+                Some(NamedSource::Image(reference)) => self.image(reference, platform).await,
+                Some(NamedSource::Layout { path, wanted }) => {
+                    self.layout(path.clone(), wanted.clone(), platform).await
+                }
+                _ => Err(RegistryError::not_a_name(name)),
+            },
+        }
+    }
+
+    async fn image(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Resolved, RegistryError> {
+        // What was built here under this name wins, as an image of the engine does for Docker.
+        let local = match self.store.resolve(reference) {
+            Ok(local) => local,
+            Err(StoreError::NotFound { .. }) => None,
+            Err(error) => return Err(error.into()),
+        };
+        if local.is_some() {
+            let root = self.store.root().to_owned();
+            return self
+                .layout(root, Some(reference.to_string()), platform)
+                .await;
+        }
+        let blobs = self.store.blobs();
+        self.client.resolve(reference, platform, blobs).await
+    }
+
+    async fn layout(
+        &self,
+        path: std::path::PathBuf,
+        wanted: Option<String>,
+        platform: &Platform,
+    ) -> Result<Resolved, RegistryError> {
+        let (blobs, platform) = (self.store.blobs().clone(), platform.clone());
+        let resolved = tokio::task::spawn_blocking(move || {
+            layout::resolve(&path, wanted.as_deref(), &platform, &blobs)
+        });
+        match resolved.await {
+            Ok(resolved) => resolved,
+            Err(error) => std::panic::resume_unwind(error.into_panic()),
+        }
+    }
+}
+
+/// Returns what planning needs of a resolved base.
+pub(super) fn info(base: &Base, resolved: &Resolved) -> BaseInfo {
+    let pinned = match &resolved.reference {
+        Some(reference) => reference.with_digest(resolved.digest).to_string(),
+        None => format!("{}@{}", base.describe(), resolved.digest),
+    };
+    BaseInfo {
+        digest: resolved.digest,
+        config: resolved.config.clone(),
+        layers: resolved.layers.clone(),
+        pinned,
+    }
+}

@@ -1,0 +1,125 @@
+//! Why a build failed: one type for the whole façade, with the place where the author wrote it.
+
+use std::path::PathBuf;
+
+use crate::context::ContextError;
+use crate::dockerfile::diagnostic::{Diagnostic, Severity};
+use crate::dockerfile::{ParseError, Span};
+use crate::export::ExportError;
+use crate::plan::PlanError;
+use crate::registry::RegistryError;
+use crate::sandbox::SandboxError;
+use crate::snapshot::SnapshotError;
+use crate::solve::{SolveError, SolveErrorKind};
+use crate::store::StoreError;
+
+/// What a caller may treat differently. [`BuildError::diagnostic`] gives the place, where there is one.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum BuildError {
+    #[error("cannot read {path}: {source}", path = path.display())]
+    ReadDockerfile {
+        path: PathBuf,
+        source: std::io::Error,
+    },
+    #[error("{} is not text: it holds bytes that are not UTF-8", path.display())]
+    NotText { path: PathBuf },
+    #[error("{}", .0.error)]
+    Parse(Box<Located<ParseError>>),
+    #[error("{}", .0.error)]
+    Plan(Box<Located<PlanError>>),
+    #[error("{}", .0.error)]
+    Solve(Box<Located<SolveError>>),
+    /// A base cannot be had; the place is the FROM that names it.
+    #[error("{}", .0.error)]
+    Base(Box<Located<RegistryError>>),
+    #[error("`{name}` is not an image name: {error}")]
+    Reference { name: String, error: String },
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Export(#[from] ExportError),
+    #[error("compressing a layer: {0}")]
+    Compress(#[source] crate::layer::LayerError),
+    #[error("no store was given: call `Build::store`")]
+    NoStore,
+    #[error("a worker thread ended early: {0}")]
+    Worker(String),
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+/// An error with the text that it is about.
+#[derive(Debug)]
+pub struct Located<E> {
+    pub error: E,
+    /// As it is shown: `Dockerfile`.
+    pub file: String,
+    pub text: String,
+    /// `None` where the author wrote nothing that is to blame.
+    pub span: Option<Span>,
+}
+
+impl BuildError {
+    /// Returns the place of the mistake, with the file's name and text to show it in.
+    pub fn diagnostic(&self) -> Option<(Diagnostic, &str, &str)> {
+        fn of<E>(located: &Located<E>, hint: Option<String>) -> Option<(Diagnostic, &str, &str)>
+        where
+            E: std::fmt::Display,
+        {
+            let diagnostic = Diagnostic {
+                severity: Severity::Error,
+                code: None,
+                message: located.error.to_string(),
+                span: located.span?,
+                hint,
+            };
+            Some((diagnostic, &located.file, &located.text))
+        }
+        match self {
+            BuildError::Parse(it) => of(it, it.error.hint()),
+            BuildError::Plan(it) => of(it, it.error.hint.clone()),
+            BuildError::Solve(it) => of(it, it.error.kind.hint()),
+            BuildError::Base(it) => of(it, None),
+            _ => None,
+        }
+    }
+
+    /// Returns what to do, where it is known and [`Self::diagnostic`] has no place to show it in.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            BuildError::Solve(it) => it.error.kind.hint(),
+            BuildError::Context(error) => error.hint(),
+            _ => None,
+        }
+    }
+
+    /// Returns the last lines that the failed step wrote, and the step's name.
+    pub fn failed_step(&self) -> Option<(&str, &[String])> {
+        let BuildError::Solve(located) = self else {
+            return None;
+        };
+        let name = located.error.vertex.as_deref()?;
+        match &located.error.kind {
+            SolveErrorKind::Exit { tail, .. } | SolveErrorKind::Signal { tail, .. } => {
+                Some((name, tail))
+            }
+            _ => Some((name, &[])),
+        }
+    }
+
+    /// Whether the build ended because it was told to.
+    pub fn is_cancelled(&self) -> bool {
+        match self {
+            BuildError::Cancelled => true,
+            BuildError::Solve(located) => matches!(located.error.kind, SolveErrorKind::Cancelled),
+            _ => false,
+        }
+    }
+}

@@ -1,0 +1,543 @@
+//! What a user asks for, and how it is answered.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use tokio_util::sync::CancellationToken;
+
+use super::assemble;
+use super::base_images::{Bases, info};
+use super::context::{Context, NamedSource};
+use super::error::{BuildError, Located};
+use super::output::Output;
+use crate::dockerfile::{self, Span, ast};
+use crate::export::{self, Destination, Finished};
+use crate::image::{Platform, Reference};
+use crate::layer::compression::Compression;
+use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, Step, step};
+use crate::progress::{Event, EventSink};
+use crate::registry::{Client, ClientOptions, Resolved};
+use crate::sandbox::{HelperPath, Standing};
+use crate::snapshot::Overlay;
+use crate::solve::{ContextDir, Inputs, SolveOptions, Solved, solve};
+use crate::store::Store;
+
+/// `/etc/hosts` of a step, as BuildKit writes it.
+pub const DEFAULT_HOSTS: &str =
+    "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+const HOSTNAME: &str = "buildkitsandbox";
+/// Vertices that wait for the network or sleep cost nothing, so there may be many more than cores.
+const JOBS: usize = 64;
+/// Far more than any real one.
+const MAX_DOCKERFILE_BYTES: u64 = 64 << 20;
+
+/// A build, asked for.
+#[derive(Debug, Clone)]
+pub struct Build {
+    context: Context,
+    dockerfile: Option<PathBuf>,
+    text: Option<(String, String)>,
+    store: Option<PathBuf>,
+    tags: Vec<String>,
+    plan: PlanOptions,
+    named: BTreeMap<String, NamedSource>,
+    outputs: Vec<Output>,
+    secrets: BTreeMap<String, Vec<u8>>,
+    no_cache: bool,
+    jobs: usize,
+    client: ClientOptions,
+    helper: HelperPath,
+    rootless: bool,
+    isolation: Option<(String, String)>,
+    resolv_conf: Option<Vec<u8>>,
+    hosts: Vec<u8>,
+    cancel: CancellationToken,
+}
+
+/// A finished image, in the store.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The image as it is in the store, its own layers uncompressed.
+    pub stored: Finished,
+    /// What each output got, in order; `None` for a tree of files.
+    pub outputs: Vec<Option<Finished>>,
+    pub platform: Platform,
+}
+
+/// A plan, with the file it was made from.
+#[derive(Debug)]
+pub struct Planned {
+    pub plan: Plan,
+    /// As it is shown in messages.
+    pub file: String,
+    pub text: String,
+    bases: BTreeMap<Base, Resolved>,
+}
+
+impl Build {
+    /// Starts a request; `context` is what COPY copies from.
+    pub fn new(context: Context) -> Self {
+        Build {
+            context,
+            dockerfile: None,
+            text: None,
+            store: None,
+            tags: Vec::new(),
+            plan: PlanOptions::default(),
+            named: BTreeMap::new(),
+            outputs: Vec::new(),
+            secrets: BTreeMap::new(),
+            no_cache: false,
+            jobs: JOBS,
+            client: ClientOptions::default(),
+            helper: HelperPath::Current,
+            rootless: false,
+            isolation: None,
+            resolv_conf: None,
+            hosts: DEFAULT_HOSTS.as_bytes().to_vec(),
+            cancel: CancellationToken::new(),
+        }
+    }
+
+    /// Sets where everything is kept; required.
+    #[must_use]
+    pub fn store(mut self, root: impl Into<PathBuf>) -> Self {
+        self.store = Some(root.into());
+        self
+    }
+
+    /// Sets the Dockerfile's path, relative to the working directory. Else `Dockerfile`, then `Containerfile`, of the
+    /// context.
+    #[must_use]
+    pub fn dockerfile(mut self, path: impl Into<PathBuf>) -> Self {
+        self.dockerfile = Some(path.into());
+        self
+    }
+
+    /// Sets the Dockerfile's text; `name` is what messages call it.
+    #[must_use]
+    pub fn dockerfile_text(mut self, name: impl Into<String>, text: impl Into<String>) -> Self {
+        self.text = Some((name.into(), text.into()));
+        self
+    }
+
+    /// Sets the stage to build; else the last.
+    #[must_use]
+    pub fn target(mut self, stage: impl Into<String>) -> Self {
+        self.plan.target = Some(stage.into());
+        self
+    }
+
+    /// Adds a name for the image.
+    #[must_use]
+    pub fn tag(mut self, name: impl Into<String>) -> Self {
+        self.tags.push(name.into());
+        self
+    }
+
+    #[must_use]
+    pub fn build_arg(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.plan.build_args.insert(name.into(), value.into());
+        self
+    }
+
+    #[must_use]
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.plan.labels.insert(name.into(), value.into());
+        self
+    }
+
+    /// Sets the platform of the result; else this machine's.
+    #[must_use]
+    pub fn platform(mut self, platform: Platform) -> Self {
+        self.plan.platform = platform;
+        self
+    }
+
+    /// Makes `name` stand for `source` in FROM and `--from`.
+    #[must_use]
+    pub fn build_context(mut self, name: impl Into<String>, source: NamedSource) -> Self {
+        let name = name.into();
+        let kind = match source {
+            NamedSource::Dir(_) => NamedContext::Directory,
+            NamedSource::Image(_) | NamedSource::Layout { .. } => NamedContext::Image,
+        };
+        self.plan.contexts.insert(name.clone(), kind);
+        self.named.insert(name, source);
+        self
+    }
+
+    /// Adds an output. Without any, the image is kept in the store.
+    #[must_use]
+    pub fn output(mut self, output: Output) -> Self {
+        self.outputs.push(output);
+        self
+    }
+
+    /// Gives the value of a secret, for `RUN --mount=type=secret`.
+    #[must_use]
+    pub fn secret(mut self, id: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
+        self.secrets.insert(id.into(), value.into());
+        self
+    }
+
+    /// Runs every step again.
+    #[must_use]
+    pub fn no_cache(mut self, no_cache: bool) -> Self {
+        self.no_cache = no_cache;
+        self
+    }
+
+    /// Sets how many steps may run at a time.
+    #[must_use]
+    pub fn jobs(mut self, jobs: usize) -> Self {
+        self.jobs = jobs;
+        self
+    }
+
+    /// Sets the network of a RUN that does not say.
+    #[must_use]
+    pub fn network(mut self, network: NetworkMode) -> Self {
+        self.plan.network = network;
+        self
+    }
+
+    /// Clamps all times, in seconds since the epoch; a build arg `SOURCE_DATE_EPOCH` wins.
+    #[must_use]
+    pub fn source_date_epoch(mut self, seconds: i64) -> Self {
+        self.plan.source_date_epoch = Some(seconds);
+        self
+    }
+
+    /// Sets how registries are spoken to.
+    #[must_use]
+    pub fn registries(mut self, client: ClientOptions) -> Self {
+        self.client = client;
+        self
+    }
+
+    /// Sets the program that makes the steps' processes; else this one again, see [`crate::sandbox::init`].
+    #[must_use]
+    pub fn helper(mut self, helper: HelperPath) -> Self {
+        self.helper = helper;
+        self
+    }
+
+    /// Tells what [`crate::sandbox::init`] came to.
+    #[must_use]
+    pub fn standing(mut self, standing: &Standing) -> Self {
+        self.rootless = standing.rootless;
+        let rung = format!("{:?}", standing.rung).to_lowercase();
+        self.isolation = Some((rung, standing.reason.clone()));
+        self
+    }
+
+    /// Sets `/etc/resolv.conf` of the steps; else this machine's.
+    #[must_use]
+    pub fn resolv_conf(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.resolv_conf = Some(bytes.into());
+        self
+    }
+
+    /// Sets the token that cancels the build. Dropping the future cancels too.
+    #[must_use]
+    pub fn cancel(mut self, token: CancellationToken) -> Self {
+        self.cancel = token;
+        self
+    }
+
+    /// Reads and plans; base images' configs are fetched where they are needed.
+    ///
+    /// # Errors
+    /// A mistake of the author, with its place; a base that cannot be had.
+    pub async fn plan(&self) -> Result<Planned, BuildError> {
+        let store = self.open_store()?;
+        self.plan_in(&store).await
+    }
+
+    fn open_store(&self) -> Result<Store, BuildError> {
+        let root = self.store.as_deref().ok_or(BuildError::NoStore)?;
+        Ok(Store::open(root)?)
+    }
+
+    async fn plan_in(&self, store: &Store) -> Result<Planned, BuildError> {
+        let (file, text) = self.read_dockerfile()?;
+        let ast = dockerfile::parse(&text).map_err(|error| {
+            let span = Some(error.span);
+            BuildError::Parse(Box::new(located(error, &file, &text, span)))
+        })?;
+        let bases = Bases {
+            store: store.clone(),
+            client: Client::new(self.client.clone()),
+            named: self.named.clone(),
+        };
+        let (plan, bases) = self.plan_ast(&ast, &bases, &file, &text).await?;
+        Ok(Planned {
+            plan,
+            file,
+            text,
+            bases,
+        })
+    }
+
+    /// Goes round until no base is unknown: an ONBUILD may ask for more.
+    async fn plan_ast(
+        &self,
+        ast: &ast::Dockerfile,
+        bases: &Bases,
+        file: &str,
+        text: &str,
+    ) -> Result<(Plan, BTreeMap<Base, Resolved>), BuildError> {
+        let mut known: BTreeMap<Base, BaseInfo> = BTreeMap::new();
+        let mut resolved: BTreeMap<Base, Resolved> = BTreeMap::new();
+        loop {
+            let step = step(ast, &self.plan, &known).map_err(|error| {
+                let span = Some(error.span);
+                BuildError::Plan(Box::new(located(error, file, text, span)))
+            })?;
+            let missing = match step {
+                Step::Ready(plan) => return Ok((*plan, resolved)),
+                Step::NeedBases(missing) => missing,
+            };
+            let all = missing.into_iter().map(|(base, span)| async move {
+                let found = bases.resolve(&base).await;
+                found.map(|found| (base, found)).map_err(|error| {
+                    BuildError::Base(Box::new(located(error, file, text, Some(span))))
+                })
+            });
+            for (base, found) in futures_util::future::try_join_all(all).await? {
+                known.insert(base.clone(), info(&base, &found));
+                resolved.insert(base, found);
+            }
+        }
+    }
+
+    fn read_dockerfile(&self) -> Result<(String, String), BuildError> {
+        if let Some(text) = &self.text {
+            return Ok(text.clone());
+        }
+        let path = self.dockerfile_path();
+        let failed = |source| BuildError::ReadDockerfile {
+            path: path.clone(),
+            source,
+        };
+        let metadata = std::fs::metadata(&path).map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(std::io::Error::other("it is not a regular file")));
+        }
+        if metadata.len() > MAX_DOCKERFILE_BYTES {
+            return Err(failed(std::io::Error::other("it is larger than 64 MiB")));
+        }
+        let bytes = std::fs::read(&path).map_err(failed)?;
+        let text =
+            String::from_utf8(bytes).map_err(|_| BuildError::NotText { path: path.clone() })?;
+        Ok((path.display().to_string(), text))
+    }
+
+    fn dockerfile_path(&self) -> PathBuf {
+        if let Some(path) = &self.dockerfile {
+            return path.clone();
+        }
+        let Context::Dir(context) = &self.context;
+        let names = ["Dockerfile", "Containerfile"].map(|name| context.join(name));
+        let found = names.iter().find(|path| path.exists());
+        let path = found.unwrap_or(&names[0]).clone();
+        path.strip_prefix("./").map(Path::to_owned).unwrap_or(path)
+    }
+
+    /// Builds: plans, solves, writes the outputs, tags.
+    ///
+    /// # Errors
+    /// The first failure. What was done before it is kept, and found again by the next build.
+    pub async fn run(self, events: Arc<dyn EventSink>) -> Result<Image, BuildError> {
+        // Whoever drops this future cancels what it started.
+        let _guard = self.cancel.clone().drop_guard();
+        let names = self.names()?;
+        let store = self.open_store()?;
+        if let Some((rung, reason)) = self.isolation.clone() {
+            events.emit(Event::Isolation { rung, reason });
+        }
+        let planned = tokio::select! {
+            planned = self.plan_in(&store) => planned?,
+            () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let Planned {
+            plan,
+            file,
+            text,
+            bases,
+        } = planned;
+        let base_created = base_created(&plan, &bases);
+        let inputs = Arc::new(self.inputs(plan, bases, &store, &events)?);
+        let fail = move |error: crate::solve::SolveError| {
+            let span = error.span;
+            BuildError::Solve(Box::new(located(error, &file, &text, span)))
+        };
+        let solved = solve(inputs.clone()).await.map_err(&fail)?;
+        crate::solve::fetch_layers(&inputs, &solved)
+            .await
+            .map_err(&fail)?;
+        let outputs = self.outputs.clone();
+        let exported = tokio::task::spawn_blocking(move || {
+            let config = assemble::config(&inputs.plan, &solved.layers, base_created);
+            export_all(&inputs, &config, &solved, &outputs, &names, &store, &fail)
+        });
+        exported
+            .await
+            .map_err(|error| BuildError::Worker(error.to_string()))?
+    }
+
+    fn names(&self) -> Result<Vec<Reference>, BuildError> {
+        let parse = |name: &String| {
+            name.parse().map_err(
+                |error: crate::image::ReferenceError| BuildError::Reference {
+                    name: name.clone(),
+                    error: error.to_string(),
+                },
+            )
+        };
+        let names: BTreeSet<&String> = self.tags.iter().collect();
+        names.into_iter().map(parse).collect()
+    }
+
+    fn inputs(
+        &self,
+        plan: Plan,
+        bases: BTreeMap<Base, Resolved>,
+        store: &Store,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Inputs, BuildError> {
+        let Context::Dir(context) = &self.context;
+        let dockerfile = self.text.is_none().then(|| self.dockerfile_path());
+        let project = context.canonicalize().unwrap_or_else(|_| context.clone());
+        let project = format!("{} {dockerfile:?}", project.display());
+        let mut contexts = BTreeMap::new();
+        contexts.insert(
+            None,
+            ContextDir {
+                path: context.clone(),
+                dockerfile,
+            },
+        );
+        for (name, source) in &self.named {
+            if let NamedSource::Dir(path) = source {
+                let dir = ContextDir {
+                    path: path.clone(),
+                    dockerfile: None,
+                };
+                contexts.insert(Some(name.clone()), dir);
+            }
+        }
+        let tmp = store.tmp_dir().join("snapshots");
+        let snapshots = Overlay::new(&store.snapshots_dir(), &tmp, self.rootless)?;
+        let resolv_conf = match &self.resolv_conf {
+            Some(bytes) => bytes.clone(),
+            // A machine without the file has no name service to offer.
+            None => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
+        Ok(Inputs {
+            plan,
+            bases,
+            contexts,
+            secrets: self.secrets.clone(),
+            store: store.clone(),
+            snapshots: Arc::new(snapshots),
+            client: Client::new(self.client.clone()),
+            helper: self.helper.clone(),
+            events: events.clone(),
+            options: SolveOptions {
+                jobs: self.jobs,
+                no_cache: self.no_cache,
+                project,
+                hostname: HOSTNAME.to_owned(),
+                resolv_conf,
+                hosts: self.hosts.clone(),
+                now,
+                userxattr: self.rootless,
+            },
+            cancel: self.cancel.clone(),
+        })
+    }
+}
+
+fn located<E>(error: E, file: &str, text: &str, span: Option<Span>) -> Located<E> {
+    Located {
+        error,
+        file: file.to_owned(),
+        text: text.to_owned(),
+        span,
+    }
+}
+
+/// Returns the time of the image that the target's first layers come from.
+fn base_created(plan: &Plan, bases: &BTreeMap<Base, Resolved>) -> Option<String> {
+    let times = bases.values().filter_map(|resolved| {
+        let base = &resolved.config;
+        let is_ground = plan.base_history == base.history.len()
+            && plan.config.history.starts_with(&base.history);
+        is_ground.then(|| base.created.clone())?
+    });
+    times.max()
+}
+
+fn export_all(
+    inputs: &Inputs,
+    config: &crate::image::ImageConfig,
+    solved: &Solved,
+    outputs: &[Output],
+    names: &[Reference],
+    store: &Store,
+    fail: &dyn Fn(crate::solve::SolveError) -> BuildError,
+) -> Result<Image, BuildError> {
+    let stored = assemble::finish(store, config, &solved.layers, Compression::None, names)?;
+    let tell = |what: String| inputs.events.emit(Event::Exported { what });
+    let mut done = Vec::new();
+    for output in outputs {
+        let finished = match output.compression() {
+            Some(how) => Some(assemble::finish(store, config, &solved.layers, how, names)?),
+            None => None,
+        };
+        let blobs = store.blobs();
+        let dest = match (output, &finished) {
+            (Output::OciArchive { dest, .. }, Some(image)) => {
+                export::oci_archive(image, blobs, Destination::File(dest))?;
+                dest
+            }
+            (Output::OciDirectory { dest, .. }, Some(image)) => {
+                export::oci_directory(image, blobs, dest)?;
+                dest
+            }
+            (Output::DockerArchive { dest, .. }, Some(image)) => {
+                export::docker_archive(image, blobs, Destination::File(dest))?;
+                dest
+            }
+            (Output::Local { dest }, _) => {
+                let tree = crate::solve::result_tree(inputs, solved).map_err(fail)?;
+                export::local_directory(tree.as_deref(), dest, inputs.plan.source_date_epoch)?;
+                dest
+            }
+            (Output::Tar { dest }, _) => {
+                let tree = crate::solve::result_tree(inputs, solved).map_err(fail)?;
+                export::tree_archive(tree.as_deref(), dest, inputs.plan.source_date_epoch)?;
+                dest
+            }
+            _ => continue,
+        };
+        tell(format!("writing {}", dest.display()));
+        done.push(finished);
+    }
+    for name in names {
+        store.tag(name, stored.manifest.clone())?;
+        tell(format!("naming to {name}"));
+    }
+    Ok(Image {
+        stored,
+        outputs: done,
+        platform: inputs.plan.platform.clone(),
+    })
+}

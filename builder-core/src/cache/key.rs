@@ -1,0 +1,138 @@
+//! Keys: hashes of named parts.
+
+use std::fmt::Write;
+
+use crate::digest::{ContentDigest, Digest};
+
+/// One named thing that a key depends on, for explaining a miss.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Part {
+    /// `argument`, `env PATH`, `file src/main.rs`.
+    pub name: String,
+    /// The value itself where it is short, else its digest.
+    pub value: String,
+}
+
+/// A finished key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Key {
+    pub digest: Digest,
+    pub parts: Vec<Part>,
+}
+
+/// Hashes fields, each with its name and length, so that no two sequences of fields run together.
+#[derive(Debug)]
+pub struct KeyHasher {
+    hasher: blake3::Hasher,
+    parts: Vec<Part>,
+}
+
+/// Longer values are kept as their digest.
+const SHOWN_BYTES: usize = 96;
+
+impl KeyHasher {
+    /// Starts a key of `domain`, a word and a version: `run/1`. A change of meaning is a new version.
+    pub fn new(domain: &str) -> Self {
+        let mut hasher = blake3::Hasher::new();
+        feed(&mut hasher, domain.as_bytes());
+        KeyHasher {
+            hasher,
+            parts: Vec::new(),
+        }
+    }
+
+    /// Adds a field that a reason may name.
+    pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        let value = value.as_ref();
+        feed(&mut self.hasher, name.as_bytes());
+        feed(&mut self.hasher, value);
+        let shown = match std::str::from_utf8(value) {
+            Ok(text) if text.len() <= SHOWN_BYTES => text.to_owned(),
+            _ => ContentDigest::of(value).to_string(),
+        };
+        self.parts.push(Part {
+            name: name.to_owned(),
+            value: shown,
+        });
+        self
+    }
+
+    /// Adds a list as one field; order counts.
+    pub fn list<T: AsRef<[u8]>>(
+        &mut self,
+        name: &str,
+        values: impl IntoIterator<Item = T>,
+    ) -> &mut Self {
+        let mut shown = String::new();
+        let mut hasher = blake3::Hasher::new();
+        for value in values {
+            let value = value.as_ref();
+            feed(&mut hasher, value);
+            let _ = write!(shown, "{} ", String::from_utf8_lossy(value));
+        }
+        feed(&mut self.hasher, name.as_bytes());
+        feed(&mut self.hasher, hasher.finalize().as_bytes());
+        shown.pop();
+        if shown.len() > SHOWN_BYTES {
+            shown = ContentDigest::of(shown.as_bytes()).to_string();
+        }
+        self.parts.push(Part {
+            name: name.to_owned(),
+            value: shown,
+        });
+        self
+    }
+
+    /// Adds fields that were hashed together elsewhere; each is a part of its own.
+    pub fn parts(&mut self, name: &str, digest: &ContentDigest, parts: Vec<Part>) -> &mut Self {
+        feed(&mut self.hasher, name.as_bytes());
+        feed(&mut self.hasher, &digest.0);
+        self.parts.extend(parts);
+        self
+    }
+
+    /// Returns the key.
+    pub fn finish(self) -> Key {
+        Key {
+            digest: Digest::from_bytes(*self.hasher.finalize().as_bytes()),
+            parts: self.parts,
+        }
+    }
+}
+
+fn feed(hasher: &mut blake3::Hasher, bytes: &[u8]) {
+    hasher.update(&(bytes.len() as u64).to_le_bytes());
+    hasher.update(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn key(fields: &[(&str, &str)]) -> Digest {
+        let mut hasher = KeyHasher::new("test/1");
+        for (name, value) in fields {
+            hasher.field(name, value);
+        }
+        hasher.finish().digest
+    }
+
+    #[test]
+    fn fields_do_not_run_together() {
+        assert_ne!(
+            key(&[("a", "ab"), ("b", "c")]),
+            key(&[("a", "a"), ("b", "bc")])
+        );
+        assert_ne!(key(&[("a", "")]), key(&[]));
+        let list = |values: &[&str]| {
+            let mut hasher = KeyHasher::new("test/1");
+            hasher.list("l", values);
+            hasher.finish().digest
+        };
+        assert_ne!(list(&["ab", "c"]), list(&["a", "bc"]));
+        assert_ne!(
+            KeyHasher::new("test/1").finish().digest,
+            KeyHasher::new("test/2").finish().digest
+        );
+    }
+}

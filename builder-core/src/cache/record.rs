@@ -1,0 +1,124 @@
+//! Records: from a key to a result, kept in the store.
+
+use crate::digest::{ContentDigest, DiffId, Digest};
+use crate::image::Descriptor;
+use crate::store::{Store, StoreError};
+
+use super::{Key, KeyHasher, Part};
+
+/// One layer of a result.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Layer {
+    pub diff_id: DiffId,
+    /// The blob as the store or a registry has it.
+    pub blob: Descriptor,
+    /// What the layer holds, times left out. A foreign layer's is that of its `diff_id`.
+    pub content: ContentDigest,
+    /// Seconds since the epoch; `None` for a layer of a base.
+    pub created: Option<i64>,
+    /// The image that the blob can be fetched from.
+    pub origin: Option<String>,
+}
+
+impl Layer {
+    /// Names what a stack of layers holds, base first.
+    pub fn stack_content(layers: &[Layer]) -> ContentDigest {
+        let mut hasher = blake3::Hasher::new();
+        for layer in layers {
+            hasher.update(&layer.content.0);
+        }
+        ContentDigest(*hasher.finalize().as_bytes())
+    }
+}
+
+/// What a key led to.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Record {
+    /// The whole root file system, base first.
+    pub layers: Vec<Layer>,
+}
+
+/// Parts of the newest key at one place of one project.
+#[derive(Debug, serde::Serialize, serde::Deserialize)]
+struct Last {
+    parts: Vec<Part>,
+}
+
+const STEPS: &str = "steps";
+const SAME: &str = "same";
+const LAST: &str = "last";
+
+/// The records of a store.
+#[derive(Debug, Clone)]
+pub struct Cache {
+    store: Store,
+}
+
+impl Cache {
+    pub fn new(store: Store) -> Self {
+        Cache { store }
+    }
+
+    /// Returns the record of `key`, if all that it refers to is there or can be fetched.
+    pub fn find(&self, key: &Digest) -> Option<Record> {
+        let record: Record = self.store.records().get(STEPS, key)?;
+        record
+            .layers
+            .iter()
+            .all(|layer| self.is_there(layer))
+            .then_some(record)
+    }
+
+    /// Writes the record of `key`.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put(&self, key: &Digest, record: &Record) -> Result<(), StoreError> {
+        self.store.records().put(STEPS, key, record)
+    }
+
+    /// Returns the layer that first made this change to this parent.
+    pub fn find_same(&self, parent: &[Layer], content: ContentDigest) -> Option<Layer> {
+        let layer: Layer = self.store.records().get(SAME, &same_key(parent, content))?;
+        self.is_there(&layer).then_some(layer)
+    }
+
+    /// Remembers that `layer` makes this change to this parent.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_same(&self, parent: &[Layer], layer: &Layer) -> Result<(), StoreError> {
+        let key = same_key(parent, layer.content);
+        self.store.records().put(SAME, &key, layer)
+    }
+
+    /// Returns the parts of the key that `place` had last.
+    pub fn last_parts(&self, place: &Digest) -> Option<Vec<Part>> {
+        let last: Last = self.store.records().get(LAST, place)?;
+        Some(last.parts)
+    }
+
+    /// Remembers the key that `place` has now.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_last(&self, place: &Digest, key: &Key) -> Result<(), StoreError> {
+        let parts = key.parts.clone();
+        self.store.records().put(LAST, place, &Last { parts })
+    }
+
+    fn is_there(&self, layer: &Layer) -> bool {
+        layer.origin.is_some()
+            || self
+                .store
+                .blobs()
+                .has_sized(&layer.blob.digest, layer.blob.size)
+    }
+}
+
+fn same_key(parent: &[Layer], content: ContentDigest) -> Digest {
+    let mut hasher = KeyHasher::new("same/1");
+    hasher.field("parent", Layer::stack_content(parent).0);
+    hasher.field("content", content.0);
+    hasher.finish().digest
+}

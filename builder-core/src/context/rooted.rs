@@ -1,0 +1,205 @@
+//! A tree that is a root file system, or any directory, by its open directory.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::io::Errno;
+
+use super::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, join_path};
+
+/// A directory of the disk as a tree.
+#[derive(Debug)]
+pub struct RootTree {
+    root: OwnedFd,
+    place: &'static str,
+    has_owners: bool,
+}
+
+impl RootTree {
+    /// Wraps an open directory.
+    pub fn new(root: OwnedFd, place: &'static str) -> Self {
+        RootTree {
+            root,
+            place,
+            has_owners: true,
+        }
+    }
+
+    pub(super) fn without_owners(mut self) -> Self {
+        self.has_owners = false;
+        self
+    }
+
+    /// Opens a path of the tree. No part of it may be a symlink: the tree was resolved before, so one that is
+    /// there now was put there since.
+    fn open_path(&self, path: &[u8], flags: OFlags) -> Result<OwnedFd, Errno> {
+        let path = if path.is_empty() { b"." } else { path };
+        rustix::fs::openat2(
+            &self.root,
+            path,
+            flags | OFlags::CLOEXEC | OFlags::NOFOLLOW,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS | ResolveFlags::NO_MAGICLINKS,
+        )
+    }
+
+    fn node(&self, dir: impl AsFd, name: &[u8], path: Vec<u8>) -> Result<Option<Node>, Errno> {
+        let stat = match rustix::fs::statat(&dir, name, AtFlags::SYMLINK_NOFOLLOW) {
+            Ok(stat) => stat,
+            Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        let target = |_: ()| rustix::fs::readlinkat(&dir, name, Vec::new());
+        let kind = match FileType::from_raw_mode(stat.st_mode) {
+            FileType::Symlink => match target(()) {
+                Ok(target) => NodeKind::Symlink(target.into_bytes()),
+                Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
+                Err(error) => return Err(error),
+            },
+            other => match plain_kind(other, &stat) {
+                Some(kind) => kind,
+                None => return Ok(None),
+            },
+        };
+        Ok(Some(to_node(path, kind, &stat, self.has_owners)))
+    }
+}
+
+fn plain_kind(file_type: FileType, stat: &Stat) -> Option<NodeKind> {
+    let major = rustix::fs::major(stat.st_rdev);
+    let minor = rustix::fs::minor(stat.st_rdev);
+    Some(match file_type {
+        FileType::RegularFile => NodeKind::File,
+        FileType::Directory => NodeKind::Directory,
+        FileType::Fifo => NodeKind::Fifo,
+        FileType::Socket => NodeKind::Socket,
+        FileType::CharacterDevice => NodeKind::CharDevice { major, minor },
+        FileType::BlockDevice => NodeKind::BlockDevice { major, minor },
+        _ => return None,
+    })
+}
+
+fn to_node(path: Vec<u8>, kind: NodeKind, stat: &Stat, has_owners: bool) -> Node {
+    let nanos = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    Node {
+        path,
+        kind,
+        mode: stat.st_mode & 0o7777,
+        uid: if has_owners { stat.st_uid } else { 0 },
+        gid: if has_owners { stat.st_gid } else { 0 },
+        mtime: stat.st_mtime,
+        links: stat.st_nlink as u64,
+        stamp: Stamp {
+            size: stat.st_size as u64,
+            mtime_ns: nanos(stat.st_mtime, stat.st_mtime_nsec as u64),
+            ctime_ns: nanos(stat.st_ctime, stat.st_ctime_nsec as u64),
+            inode: stat.st_ino,
+            device: stat.st_dev,
+        },
+    }
+}
+
+/// Attributes that belong to the machine rather than to the file.
+fn is_carried(name: &[u8]) -> bool {
+    name == b"security.capability"
+        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        || name.starts_with(b"system.posix_acl_")
+}
+
+impl Lookup for RootTree {
+    fn lookup(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
+        let node = if path.is_empty() {
+            rustix::fs::fstat(&self.root).map(|stat| {
+                Some(to_node(
+                    Vec::new(),
+                    NodeKind::Directory,
+                    &stat,
+                    self.has_owners,
+                ))
+            })
+        } else {
+            self.node(&self.root, path, path.to_vec())
+        };
+        node.map_err(|error| ContextError::io(path, error))
+    }
+}
+
+impl Tree for RootTree {
+    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+        let failed = |error: Errno| ContextError::io(path, error);
+        let dir = self
+            .open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(failed)?;
+        let mut names: Vec<Vec<u8>> = Vec::new();
+        let mut reader = Dir::read_from(&dir).map_err(failed)?;
+        while let Some(entry) = reader.read() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                names.push(name.to_vec());
+            }
+        }
+        names.sort_unstable();
+        let mut out = Vec::with_capacity(names.len());
+        for name in names {
+            let full = join_path(path, &name);
+            // What vanished between the two looks is not there.
+            if let Some(node) = self.node(&dir, &name, full).map_err(failed)? {
+                out.push(node);
+            }
+        }
+        Ok(out)
+    }
+
+    fn open(&self, node: &Node) -> Result<File, ContextError> {
+        let path = || String::from_utf8_lossy(&node.path).into_owned();
+        let file = match self.open_path(&node.path, OFlags::RDONLY | OFlags::NONBLOCK) {
+            Ok(file) => file,
+            Err(Errno::LOOP | Errno::NOENT) => {
+                return Err(ContextError::Changed { path: path() });
+            }
+            Err(error) => return Err(ContextError::io(&node.path, error)),
+        };
+        let stat = rustix::fs::fstat(&file).map_err(|error| ContextError::io(&node.path, error))?;
+        if !FileType::from_raw_mode(stat.st_mode).is_file() {
+            return Err(ContextError::Changed { path: path() });
+        }
+        Ok(file.into())
+    }
+
+    fn xattrs(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ContextError> {
+        if !matches!(node.kind, NodeKind::File | NodeKind::Directory) {
+            return Ok(BTreeMap::new());
+        }
+        let failed = |error: Errno| ContextError::io(&node.path, error);
+        let flags = OFlags::RDONLY | OFlags::NONBLOCK;
+        let file = self.open_path(&node.path, flags).map_err(failed)?;
+        let mut size = match rustix::fs::flistxattr(&file, &mut [0u8; 0][..]) {
+            Ok(0) | Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
+            Ok(size) => size,
+            Err(error) => return Err(failed(error)),
+        };
+        let mut names = vec![0u8; size];
+        size = rustix::fs::flistxattr(&file, &mut names[..]).map_err(failed)?;
+        names.truncate(size);
+        let mut out = BTreeMap::new();
+        for name in names.split(|&b| b == 0).filter(|name| is_carried(name)) {
+            let size = rustix::fs::fgetxattr(&file, name, &mut [0u8; 0][..]).map_err(failed)?;
+            let mut value = vec![0u8; size];
+            let size = rustix::fs::fgetxattr(&file, name, &mut value[..]).map_err(failed)?;
+            value.truncate(size);
+            out.insert(name.to_vec(), value);
+        }
+        Ok(out)
+    }
+
+    fn place(&self) -> &'static str {
+        self.place
+    }
+
+    fn has_owners(&self) -> bool {
+        self.has_owners
+    }
+}

@@ -1,0 +1,77 @@
+//! What a plan depends on besides the Dockerfile.
+
+use std::collections::BTreeMap;
+
+use crate::image::{Platform, Reference};
+
+use super::NetworkMode;
+
+/// What a name of `--build-context` stands for, as far as planning goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum NamedContext {
+    /// An image: its config is asked for.
+    Image,
+    /// A tree of files without a config.
+    Directory,
+}
+
+/// A limit or addition of every RUN that is not part of its meaning.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct Resource {
+    pub name: String,
+    pub value: String,
+}
+
+/// All of a user's wishes that shape the graph.
+#[derive(Debug, Clone)]
+pub struct PlanOptions {
+    /// `None`: the last stage.
+    pub target: Option<String>,
+    pub build_args: BTreeMap<String, String>,
+    pub labels: BTreeMap<String, String>,
+    /// The platform of the result.
+    pub platform: Platform,
+    /// The platform of this machine.
+    pub build_platform: Platform,
+    /// Named contexts, by name as given.
+    pub contexts: BTreeMap<String, NamedContext>,
+    /// The network of a RUN without `--network`.
+    pub network: NetworkMode,
+    /// Seconds; also honoured as a build arg of that name, which wins.
+    pub source_date_epoch: Option<i64>,
+}
+
+impl Default for PlanOptions {
+    fn default() -> Self {
+        PlanOptions {
+            target: None,
+            build_args: BTreeMap::new(),
+            labels: BTreeMap::new(),
+            platform: Platform::host(),
+            build_platform: Platform::host(),
+            contexts: BTreeMap::new(),
+            network: NetworkMode::Default,
+            source_date_epoch: None,
+        }
+    }
+}
+
+impl PlanOptions {
+    /// Returns the named context that stands for `name`: as written, or the same image name in other words.
+    pub(super) fn context(&self, name: &str) -> Option<(&str, NamedContext)> {
+        if name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
+            return None;
+        }
+        let same = |given: &str| {
+            given.eq_ignore_ascii_case(name)
+                || matches!(
+                    (given.parse::<Reference>(), name.parse::<Reference>()),
+                    (Ok(a), Ok(b)) if a == b
+                )
+        };
+        self.contexts
+            .iter()
+            .find(|(given, _)| same(given))
+            .map(|(given, kind)| (given.as_str(), *kind))
+    }
+}

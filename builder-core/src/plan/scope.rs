@@ -1,0 +1,159 @@
+//! Which variable has which value where: global ARGs, the automatic ones, a stage's ARG and ENV.
+
+use crate::dockerfile::ast::{Dockerfile, Kind};
+use crate::dockerfile::word::{Env, Lexer};
+use crate::dockerfile::{Span, Text};
+use crate::image::Platform;
+
+use super::error::{PlanError, PlanErrorKind};
+use super::options::PlanOptions;
+
+/// Variables in the order in which they were set; a later value replaces an earlier one in its place.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Variables(Vec<(String, String)>);
+
+impl Variables {
+    pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
+        let value = value.into();
+        match self.0.iter_mut().find(|(known, _)| known == name) {
+            Some(entry) => entry.1 = value,
+            None => self.0.push((name.to_owned(), value)),
+        }
+    }
+
+    pub(super) fn value(&self, name: &str) -> Option<&str> {
+        self.0
+            .iter()
+            .find(|(known, _)| known == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    pub(super) fn list(&self) -> &[(String, String)] {
+        &self.0
+    }
+}
+
+impl Env for Variables {
+    fn get(&self, name: &str) -> Option<String> {
+        self.value(name).map(str::to_owned)
+    }
+}
+
+/// Names that every RUN may use without an ARG, and that are in no history and no key.
+const PROXY_ARGS: [&str; 5] = [
+    "http_proxy",
+    "https_proxy",
+    "ftp_proxy",
+    "no_proxy",
+    "all_proxy",
+];
+
+/// Build args that the frontend itself reads; never "unused".
+pub(super) fn is_builtin(name: &str) -> bool {
+    name.starts_with("BUILDKIT_")
+        || name.starts_with("TARGET")
+        || name.starts_with("BUILD")
+        || name == "SOURCE_DATE_EPOCH"
+        || is_proxy(name)
+}
+
+fn is_proxy(name: &str) -> bool {
+    PROXY_ARGS
+        .iter()
+        .any(|proxy| name.eq_ignore_ascii_case(proxy))
+}
+
+/// Returns the proxy variables of `options`, each in upper and lower case, as BuildKit sets them.
+pub(super) fn proxy_env(options: &PlanOptions) -> Vec<(String, String)> {
+    let mut out = Vec::new();
+    for (name, value) in options.build_args.iter().filter(|(name, _)| is_proxy(name)) {
+        for name in [name.to_ascii_uppercase(), name.to_ascii_lowercase()] {
+            if !out.iter().any(|(known, _)| *known == name) {
+                out.push((name, value.clone()));
+            }
+        }
+    }
+    out
+}
+
+/// Returns the global scope: automatic platform args, then the ARGs before the first FROM.
+pub(super) fn global(
+    file: &Dockerfile,
+    options: &PlanOptions,
+    target: &str,
+) -> Result<Variables, PlanError> {
+    let mut scope = Variables::default();
+    for (prefix, platform) in [
+        ("BUILD", &options.build_platform),
+        ("TARGET", &options.platform),
+    ] {
+        for (suffix, value) in platform_args(platform) {
+            let name = format!("{prefix}{suffix}");
+            let value = options.build_args.get(&name).cloned().unwrap_or(value);
+            scope.set(&name, value);
+        }
+    }
+    scope.set(
+        "TARGETSTAGE",
+        if target.is_empty() { "default" } else { target },
+    );
+    let lexer = Lexer::new(file.directives.escape);
+    for instruction in &file.global_args {
+        let Kind::Arg(declarations) = &instruction.kind else {
+            continue;
+        };
+        for arg in declarations {
+            let name = &arg.name.raw;
+            if let Some(value) = options.build_args.get(name) {
+                scope.set(name, value.clone());
+            } else if let Some(default) = &arg.default {
+                let value = expand(&lexer, default, &scope)?;
+                scope.set(name, value);
+            }
+        }
+    }
+    Ok(scope)
+}
+
+fn platform_args(platform: &Platform) -> [(&'static str, String); 5] {
+    [
+        ("PLATFORM", platform.to_string()),
+        ("OS", platform.os.clone()),
+        ("OSVERSION", platform.os_version.clone().unwrap_or_default()),
+        ("ARCH", platform.architecture.clone()),
+        ("VARIANT", platform.variant.clone().unwrap_or_default()),
+    ]
+}
+
+/// Expands one word, quotes removed.
+pub(super) fn expand(lexer: &Lexer, word: &Text, env: &dyn Env) -> Result<String, PlanError> {
+    expand_at(lexer, &word.raw, word.span, env)
+}
+
+pub(super) fn expand_at(
+    lexer: &Lexer,
+    word: &str,
+    span: Span,
+    env: &dyn Env,
+) -> Result<String, PlanError> {
+    lexer
+        .expand(word, env)
+        .map(|expanded| expanded.text)
+        .map_err(|error| word_error(word, span, error))
+}
+
+/// Expands and splits.
+pub(super) fn expand_words(
+    lexer: &Lexer,
+    word: &Text,
+    env: &dyn Env,
+) -> Result<Vec<String>, PlanError> {
+    lexer
+        .expand_words(&word.raw, env)
+        .map_err(|error| word_error(&word.raw, word.span, error))
+}
+
+fn word_error(word: &str, span: Span, error: crate::dockerfile::word::WordError) -> PlanError {
+    let word = word.to_owned();
+    PlanError::new(PlanErrorKind::Word { word, error }, span)
+}

@@ -1,0 +1,95 @@
+//! Why a build failed, and at which step.
+
+use crate::context::ContextError;
+use crate::dockerfile::Span;
+use crate::registry::RegistryError;
+use crate::sandbox::SandboxError;
+use crate::snapshot::SnapshotError;
+use crate::store::StoreError;
+
+use super::FileError;
+
+/// The first failure of a build.
+#[derive(Debug, thiserror::Error)]
+#[error("{kind}")]
+pub struct SolveError {
+    pub kind: SolveErrorKind,
+    /// The vertex as it is named in the events.
+    pub vertex: Option<String>,
+    /// Where the author wrote it.
+    pub span: Option<Span>,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum SolveErrorKind {
+    #[error("`{command}` exited with code {code}")]
+    Exit {
+        command: String,
+        code: i32,
+        /// The last lines that it wrote.
+        tail: Vec<String>,
+    },
+    #[error("`{command}` was ended by signal {signal}")]
+    Signal {
+        command: String,
+        signal: i32,
+        tail: Vec<String>,
+    },
+    #[error(transparent)]
+    File(#[from] FileError),
+    #[error(transparent)]
+    Context(#[from] ContextError),
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    #[error(transparent)]
+    Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Snapshot(#[from] SnapshotError),
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("{what} is not supported yet")]
+    Unsupported { what: String },
+    #[error("secret `{id}` is required but was not given")]
+    MissingSecret { id: String },
+    #[error("the image has {diff_ids} layers in its config but {layers} in its manifest")]
+    LayerCount { diff_ids: usize, layers: usize },
+    #[error("the context `{name}` was not given")]
+    MissingContext { name: String },
+    #[error("cannot {action}: {source}")]
+    Io {
+        action: String,
+        source: std::io::Error,
+    },
+    #[error("a worker thread ended early: {0}")]
+    Worker(String),
+    #[error("the build was cancelled")]
+    Cancelled,
+}
+
+impl SolveErrorKind {
+    pub(super) fn io(action: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
+        SolveErrorKind::Io {
+            action: action.into(),
+            source: source.into(),
+        }
+    }
+
+    /// Returns what to do, where it is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            SolveErrorKind::File(error) => error.hint(),
+            SolveErrorKind::Context(error) => error.hint(),
+            SolveErrorKind::MissingSecret { id } => Some(format!(
+                "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
+            )),
+            SolveErrorKind::Exit { code: 127, .. } => {
+                Some("127 means that a program was not found: is it installed in an earlier step, and in PATH?".to_owned())
+            }
+            SolveErrorKind::Signal { signal: 9, .. } => {
+                Some("signal 9 often means that memory ran out".to_owned())
+            }
+            _ => None,
+        }
+    }
+}

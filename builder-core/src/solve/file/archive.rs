@@ -1,0 +1,150 @@
+//! ADD of a local archive: its files, at the destination.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read, Seek, Write};
+use std::path::Path;
+use std::sync::Arc;
+
+use super::FileError;
+use super::error::shown;
+use super::target::{Data, Target};
+use crate::context::{Lookup, Node, Tree, join_path, parent_path};
+use crate::layer::compression::decompressor;
+use crate::layer::{Entry, EntryKind, Reader, ReaderOptions};
+
+/// How archives are unpacked by one step.
+pub(super) struct Unpack<'a> {
+    pub(super) spool_dir: &'a Path,
+    /// Of every entry; `None`: as the archive says.
+    pub(super) owner: Option<(u32, u32)>,
+    /// Of directories that are made and are not in the archive.
+    pub(super) made_owner: (u32, u32),
+}
+
+impl Unpack<'_> {
+    /// Unpacks `node` at `dest` if it is a tar archive, plain or compressed, and says whether it was one.
+    pub(super) fn try_unpack(
+        &self,
+        target: &mut Target<'_>,
+        tree: &dyn Tree,
+        node: &Node,
+        dest: &[u8],
+    ) -> Result<bool, FileError> {
+        if !is_archive(tree, node)? {
+            return Ok(false);
+        }
+        let name = String::from_utf8_lossy(&node.path).into_owned();
+        let base = target.make_directories(dest, self.made_owner)?;
+        let plain = decompressor(BufReader::new(tree.open(node)?)).map_err(FileError::Spool)?;
+        let mut reader = Reader::new(plain, ReaderOptions::default());
+        let mut spool = tempfile::tempfile_in(self.spool_dir).map_err(FileError::Spool)?;
+        let mut pieces: Vec<(Entry, Option<u64>)> = Vec::new();
+        while let Some(entry) = reader.next()? {
+            let offset = match entry.kind {
+                EntryKind::File { .. } => {
+                    let offset = spool.stream_position().map_err(FileError::Spool)?;
+                    io::copy(&mut reader, &mut spool).map_err(FileError::Spool)?;
+                    Some(offset)
+                }
+                _ => None,
+            };
+            pieces.push((entry, offset));
+        }
+        spool.flush().map_err(FileError::Spool)?;
+        let spool = Arc::new(spool);
+        for (entry, offset) in pieces {
+            self.put(target, &base, &name, entry, offset, &spool)?;
+        }
+        Ok(true)
+    }
+
+    fn put(
+        &self,
+        target: &mut Target<'_>,
+        base: &[u8],
+        name: &str,
+        mut entry: Entry,
+        offset: Option<u64>,
+        spool: &Arc<File>,
+    ) -> Result<(), FileError> {
+        let relative = inside(&entry.path).ok_or_else(|| FileError::Escapes {
+            name: name.to_owned(),
+            entry: String::from_utf8_lossy(&entry.path).into_owned(),
+        })?;
+        if relative.is_empty() {
+            return Ok(());
+        }
+        let whole = join_path(base, &relative);
+        let parent = target.make_directories(parent_path(&whole), self.made_owner)?;
+        let last = whole.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        let path = join_path(&parent, last);
+        if let EntryKind::Hardlink { target: link } = &entry.kind {
+            let link = inside(link).ok_or_else(|| FileError::Escapes {
+                name: name.to_owned(),
+                entry: String::from_utf8_lossy(link).into_owned(),
+            })?;
+            entry.kind = EntryKind::Hardlink {
+                target: join_path(base, &link),
+            };
+        }
+        match target.lookup(&path)? {
+            Some(there) if there.kind.is_dir() && entry.kind != EntryKind::Directory => {
+                return Err(FileError::FileOntoDirectory { path: shown(&path) });
+            }
+            // A directory's entry for a link to a directory leaves the link, as tar and Docker do.
+            Some(there)
+                if entry.kind == EntryKind::Directory
+                    && matches!(there.kind, crate::context::NodeKind::Symlink(_)) =>
+            {
+                target.make_directories(&path, self.made_owner)?;
+                return Ok(());
+            }
+            _ => {}
+        }
+        entry.path = path;
+        if let Some((uid, gid)) = self.owner {
+            (entry.uid, entry.gid) = (uid, gid);
+        }
+        let data = match offset {
+            Some(offset) => Data::Spool {
+                file: spool.clone(),
+                offset,
+            },
+            None => Data::None,
+        };
+        target.put(entry, data)
+    }
+}
+
+/// Cleans a name of an archive; `None` where it leads out.
+fn inside(path: &[u8]) -> Option<Vec<u8>> {
+    let mut parts: Vec<&[u8]> = Vec::new();
+    for part in path.split(|&b| b == b'/') {
+        match part {
+            b"" | b"." => {}
+            b".." => {
+                parts.pop()?;
+            }
+            part => parts.push(part),
+        }
+    }
+    Some(parts.join(&b'/'))
+}
+
+/// Whether the file begins as a tar archive does, once decompressed.
+fn is_archive(tree: &dyn Tree, node: &Node) -> Result<bool, FileError> {
+    if node.stamp.size == 0 {
+        return Ok(false);
+    }
+    let Ok(mut plain) = decompressor(BufReader::new(tree.open(node)?)) else {
+        return Ok(false);
+    };
+    let mut block = [0u8; 512];
+    if plain.read_exact(&mut block).is_err() || block.iter().all(|&b| b == 0) {
+        return Ok(false);
+    }
+    let start: &[u8] = &block;
+    let rest = start.chain(plain);
+    let mut reader = Reader::new(rest, ReaderOptions::default());
+    Ok(matches!(reader.next(), Ok(Some(_))))
+}

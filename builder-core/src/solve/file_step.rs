@@ -1,0 +1,147 @@
+//! COPY, ADD and WORKDIR: from looked-up sources to a layer in the store.
+
+use std::path::PathBuf;
+
+use super::file::{Accounts, Target, copy, make_directory};
+use super::inputs::{ContextDir, Inputs};
+use super::layers::worker;
+use super::scheduler::Job;
+use super::selection::Selection;
+use super::trees::view;
+use super::{FileError, SolveErrorKind};
+use crate::cache::{Cache, Layer};
+use crate::context::{Follow, LocalTree, find_ignore_file, resolve};
+use crate::image::{Descriptor, media_type};
+use crate::layer::Written;
+use crate::plan::{CopyOp, CopySource, MkdirOp};
+use crate::store::RawBlobWriter;
+
+/// Copies `selection` onto `parent` and returns the layer.
+pub(super) async fn run_copy(
+    job: &Job,
+    op: &CopyOp,
+    parent: &[Layer],
+    selection: Selection,
+) -> Result<Layer, SolveErrorKind> {
+    job.loader.unpack(&job.inputs, parent, job.vertex).await?;
+    let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
+    tokio::task::spawn_blocking(move || {
+        on_parent(&job.inputs, &parent, |target, accounts| {
+            let spool = job.inputs.store.tmp_dir();
+            copy(target, &op, &selection.sources, accounts, spool)
+        })
+    })
+    .await
+    .map_err(worker)?
+}
+
+/// Makes a directory on `parent` and returns the layer.
+pub(super) async fn run_mkdir(
+    job: &Job,
+    op: &MkdirOp,
+    parent: &[Layer],
+) -> Result<Layer, SolveErrorKind> {
+    job.loader.unpack(&job.inputs, parent, job.vertex).await?;
+    let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
+    tokio::task::spawn_blocking(move || {
+        on_parent(&job.inputs, &parent, |target, accounts| {
+            let owner = if op.user.is_empty() {
+                (0, 0)
+            } else {
+                accounts.owner(&op.user)?
+            };
+            make_directory(target, &op.path, owner)
+        })
+    })
+    .await
+    .map_err(worker)?
+}
+
+/// Names a source that cannot be had yet.
+pub(super) fn refuse(op: &CopyOp) -> Result<(), SolveErrorKind> {
+    for source in &op.sources {
+        let what = match source {
+            CopySource::Url { url, .. } => format!("ADD of a URL (`{url}`)"),
+            CopySource::Git { url, .. } => format!("ADD of a git repository (`{url}`)"),
+            CopySource::Tree { .. } | CopySource::Inline { .. } => continue,
+        };
+        return Err(SolveErrorKind::Unsupported { what });
+    }
+    Ok(())
+}
+
+fn on_parent(
+    inputs: &Inputs,
+    parent: &[Layer],
+    change: impl FnOnce(&mut Target<'_>, &Accounts) -> Result<(), FileError>,
+) -> Result<Layer, SolveErrorKind> {
+    let root = if parent.is_empty() {
+        None
+    } else {
+        Some(view(inputs, parent)?)
+    };
+    let below = root.as_ref().map(|root| root.tree.as_ref());
+    let accounts = Accounts::read(below);
+    let clamp = inputs.plan.source_date_epoch;
+    let now = clamp.unwrap_or(inputs.options.now);
+    let mut target = Target::new(below, now);
+    change(&mut target, &accounts)?;
+    let out = inputs.store.blobs().raw_writer()?;
+    let (out, written) = target.write(out, clamp)?;
+    keep_blob(inputs, out, &written, parent)
+}
+
+/// Puts a written layer into the store, or, where the same change was made before, returns the earlier layer.
+pub(super) fn keep_blob(
+    inputs: &Inputs,
+    out: RawBlobWriter,
+    written: &Written,
+    parent: &[Layer],
+) -> Result<Layer, SolveErrorKind> {
+    let cache = Cache::new(inputs.store.clone());
+    if !inputs.options.no_cache
+        && inputs.plan.source_date_epoch.is_none()
+        && let Some(earlier) = cache.find_same(parent, written.content)
+    {
+        return Ok(earlier);
+    }
+    let size = out.commit_hashed(written.diff_id.0)?;
+    let created = inputs.plan.source_date_epoch;
+    let layer = Layer {
+        diff_id: written.diff_id,
+        blob: Descriptor::new(media_type::OCI_LAYER, written.diff_id.0, size),
+        content: written.content,
+        created: Some(created.unwrap_or(inputs.options.now)),
+        origin: None,
+    };
+    cache.put_same(parent, &layer)?;
+    Ok(layer)
+}
+
+/// Returns where `path` of a context is on this machine, for a bind mount.
+pub(super) fn context_path(
+    job: &Job,
+    context: &ContextDir,
+    path: &str,
+) -> Result<PathBuf, SolveErrorKind> {
+    if let Some(ignore) = find_ignore_file(&context.path, context.dockerfile.as_deref())? {
+        return Err(SolveErrorKind::Unsupported {
+            what: format!(
+                "RUN --mount=type=bind of a build context that has a {}",
+                ignore.name
+            ),
+        });
+    }
+    let tree = LocalTree::walk(&context.path, None, "the build context")?;
+    let node = resolve(&tree, path.as_bytes(), Follow::Last)?;
+    let node = node.ok_or_else(|| crate::context::ContextError::NotFound {
+        pattern: path.to_owned(),
+        place: "the build context",
+        ignored_by: None,
+        near: None,
+    })?;
+    use std::os::unix::ffi::OsStrExt;
+    let relative = std::ffi::OsStr::from_bytes(&node.path);
+    let _ = job;
+    Ok(context.path.join(relative))
+}

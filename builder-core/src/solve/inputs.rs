@@ -1,0 +1,69 @@
+//! All that solving depends on besides the plan.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio_util::sync::CancellationToken;
+
+use crate::plan::{Base, Plan};
+use crate::progress::EventSink;
+use crate::registry::{Client, Resolved};
+use crate::sandbox::HelperPath;
+use crate::snapshot::Snapshotter;
+use crate::store::Store;
+
+/// A directory that files are copied from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ContextDir {
+    pub path: PathBuf,
+    /// The Dockerfile's path, beside which an ignore file of its own may be; `None` for a named context.
+    pub dockerfile: Option<PathBuf>,
+}
+
+/// How to solve.
+#[derive(Debug, Clone)]
+pub struct SolveOptions {
+    /// At most so many vertices run at a time.
+    pub jobs: usize,
+    /// Run everything again; results are still recorded.
+    pub no_cache: bool,
+    /// Names the project whose earlier build a miss is compared with.
+    pub project: String,
+    pub hostname: String,
+    /// Contents of `/etc/resolv.conf` and `/etc/hosts` of every RUN.
+    pub resolv_conf: Vec<u8>,
+    pub hosts: Vec<u8>,
+    /// Seconds since the epoch, for what the build itself makes.
+    pub now: i64,
+    /// Overlays are mounted inside a user namespace.
+    pub userxattr: bool,
+}
+
+/// A plan and what it is solved with.
+pub struct Inputs {
+    pub plan: Plan,
+    pub bases: BTreeMap<Base, Resolved>,
+    /// The main context under `None`, named ones under their names.
+    pub contexts: BTreeMap<Option<String>, ContextDir>,
+    /// By id. Never hashed, recorded or shown.
+    pub secrets: BTreeMap<String, Vec<u8>>,
+    pub store: Store,
+    pub snapshots: Arc<dyn Snapshotter>,
+    pub client: Client,
+    pub helper: HelperPath,
+    pub events: Arc<dyn EventSink>,
+    pub options: SolveOptions,
+    pub cancel: CancellationToken,
+}
+
+impl std::fmt::Debug for Inputs {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Inputs")
+            .field("plan", &self.plan)
+            .field("contexts", &self.contexts)
+            .field("secrets", &self.secrets.keys())
+            .field("options", &self.options)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,207 @@
+//! What each operation's result depends on.
+//!
+//! The same function makes both keys: for the definition key an input is shown by its own definition key, for the content
+//! key by the digest of what the step can see of it.
+//!
+//! | of a RUN                                   | in key | why                                          |
+//! |--------------------------------------------|--------|----------------------------------------------|
+//! | args, env, cwd, user, scripts              | yes    | the process sees them                        |
+//! | network, security, mounts' options         | yes    | they change what it may do                   |
+//! | proxy variables                            | no     | how the network is reached, not what is made |
+//! | values of secrets, files of cache mounts   | no     | must not, and cannot, shape a result         |
+
+use crate::cache::{Key, KeyHasher, Part};
+use crate::digest::{ContentDigest, Digest};
+use crate::plan::{
+    CopyOp, CopySource, Input, MkdirOp, MountOp, MountSource, Op, RunOp, SourceTree, Vertex,
+};
+
+/// What stands for an input in a key.
+pub(super) type Shown<'a> = &'a dyn Fn(Input) -> String;
+
+/// What was selected from the trees of a COPY, or from that of each mount, in order.
+pub(super) type Selected<'a> = &'a [Option<(ContentDigest, Vec<Part>)>];
+
+/// Makes the key of a vertex; `None` for a source, which has its result already.
+pub(super) fn key(vertex: &Vertex, shown: Shown<'_>, selected: Selected<'_>) -> Option<Key> {
+    match &vertex.op {
+        Op::Image(_) | Op::Context { .. } => None,
+        Op::Run(run) => Some(run_key(run, shown, selected)),
+        Op::Copy(copy) => Some(copy_key(copy, shown, selected)),
+        Op::Mkdir(mkdir) => Some(mkdir_key(mkdir, shown)),
+    }
+}
+
+fn parent(key: &mut KeyHasher, parent: Option<Input>, shown: Shown<'_>) {
+    key.field("parent", parent.map_or_else(String::new, shown));
+}
+
+fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> Key {
+    let RunOp {
+        parent: below,
+        args,
+        env,
+        proxy_env: _,
+        cwd,
+        user,
+        mounts,
+        scripts,
+        network,
+        security,
+    } = run;
+    let mut key = KeyHasher::new("run/1");
+    key.list("command", args);
+    for (name, value) in env {
+        key.field(&format!("variable {name}"), value);
+    }
+    key.field("working directory", cwd);
+    key.field("user", user);
+    key.field("network", format!("{network:?}"));
+    key.field("security", format!("{security:?}"));
+    for (name, content) in scripts {
+        key.field(&format!("heredoc {name}"), content);
+    }
+    for (at, mount) in mounts.iter().enumerate() {
+        mount_part(
+            &mut key,
+            mount,
+            shown,
+            selected.get(at).and_then(Option::as_ref),
+        );
+    }
+    parent(&mut key, *below, shown);
+    key.finish()
+}
+
+fn mount_part(
+    key: &mut KeyHasher,
+    mount: &MountOp,
+    shown: Shown<'_>,
+    selected: Option<&(ContentDigest, Vec<Part>)>,
+) {
+    let MountOp {
+        target,
+        source,
+        span: _,
+    } = mount;
+    let tree = |from: &Option<SourceTree>| from.map_or_else(String::new, |it| shown(it.vertex));
+    let name = format!("mount {target}");
+    let options = match source {
+        MountSource::Bind {
+            from,
+            path,
+            read_write,
+        } => {
+            if let Some((content, parts)) = selected {
+                key.parts(&name, content, parts.clone());
+                format!("bind {path} {read_write}")
+            } else {
+                format!("bind {} {path} {read_write}", tree(from))
+            }
+        }
+        MountSource::Cache {
+            id,
+            sharing,
+            from,
+            path,
+            mode,
+            uid,
+            gid,
+            read_only,
+        } => format!(
+            "cache {id} {sharing:?} {} {path} {mode:o} {uid} {gid} {read_only}",
+            tree(from)
+        ),
+        MountSource::Tmpfs { size_bytes } => format!("tmpfs {size_bytes:?}"),
+        MountSource::Secret {
+            id,
+            required,
+            env,
+            mode,
+            uid,
+            gid,
+        } => format!("secret {id} {required} {env:?} {mode:o} {uid} {gid}"),
+        MountSource::Ssh {
+            id,
+            required,
+            mode,
+            uid,
+            gid,
+        } => format!("ssh {id} {required} {mode:o} {uid} {gid}"),
+    };
+    key.field(&name, options);
+}
+
+fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> Key {
+    let CopyOp {
+        parent: below,
+        sources,
+        dest,
+        chown,
+        chmod,
+        link,
+        parents,
+        exclude,
+        unpack,
+        checksum,
+        keep_git_dir,
+        is_add: _,
+    } = copy;
+    let mut key = KeyHasher::new("copy/1");
+    key.field("destination", dest);
+    key.field("chown", chown.as_deref().unwrap_or_default());
+    key.field("chmod", format!("{chmod:?}"));
+    key.field(
+        "options",
+        format!("{link} {parents} {unpack} {keep_git_dir}"),
+    );
+    key.field("checksum", checksum.as_deref().unwrap_or_default());
+    match selected.first().and_then(Option::as_ref) {
+        // What was selected says more than how: a pattern that finds the same files makes the same layer.
+        Some((content, parts)) => {
+            key.parts("files", content, parts.clone());
+        }
+        None => {
+            key.list("exclude", exclude);
+            for source in sources {
+                match source {
+                    CopySource::Tree { from, pattern, .. } => {
+                        key.field("source", pattern);
+                        let tree = from.map_or_else(String::new, |it| shown(it.vertex));
+                        key.field("source tree", tree);
+                    }
+                    CopySource::Inline { name, content } => {
+                        key.field(&format!("heredoc {name}"), content);
+                    }
+                    CopySource::Url { url, .. } | CopySource::Git { url, .. } => {
+                        key.field("source", url);
+                    }
+                }
+            }
+        }
+    }
+    parent(&mut key, *below, shown);
+    key.finish()
+}
+
+fn mkdir_key(mkdir: &MkdirOp, shown: Shown<'_>) -> Key {
+    let MkdirOp {
+        parent: below,
+        path,
+        user,
+    } = mkdir;
+    let mut key = KeyHasher::new("mkdir/1");
+    key.field("path", path);
+    key.field("user", user);
+    parent(&mut key, *below, shown);
+    key.finish()
+}
+
+/// Names the place of a vertex in its project, for comparing with what stood there last.
+pub(super) fn place(project: &str, vertex: &Vertex, ordinal: usize) -> Digest {
+    let mut key = KeyHasher::new("place/1");
+    key.field("project", project);
+    key.field("stage", &vertex.stage);
+    key.field("ordinal", ordinal.to_string());
+    key.finish().digest
+}

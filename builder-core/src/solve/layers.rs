@@ -1,0 +1,276 @@
+//! Layers on demand: fetched and unpacked when the first step must see their files.
+
+use std::collections::HashMap;
+use std::io::{BufReader, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::Mutex as AsyncMutex;
+
+use super::SolveErrorKind;
+use super::inputs::Inputs;
+use super::trees::chains;
+use crate::cache::Layer;
+use crate::digest::{ChainId, ContentDigest, Digest};
+use crate::image::Reference;
+use crate::layer::Limits;
+use crate::layer::compression::decompressor;
+use crate::progress::{Event, VertexId};
+use crate::registry::{Progress, Resolved, Source};
+
+/// Returns the layers of a resolved image, base first.
+///
+/// # Errors
+/// Where its config and its manifest do not speak of the same number of layers.
+pub fn image_layers(resolved: &Resolved) -> Result<Vec<Layer>, SolveErrorKind> {
+    let diff_ids = &resolved.config.diff_ids;
+    if diff_ids.len() != resolved.layers.len() {
+        return Err(SolveErrorKind::LayerCount {
+            diff_ids: diff_ids.len(),
+            layers: resolved.layers.len(),
+        });
+    }
+    let origin = match &resolved.source {
+        Source::Registry { reference, .. } => {
+            Some(reference.with_digest(resolved.digest).to_string())
+        }
+        Source::Local { .. } => None,
+    };
+    let layers = diff_ids.iter().zip(&resolved.layers);
+    Ok(layers
+        .map(|(diff_id, blob)| Layer {
+            diff_id: *diff_id,
+            blob: blob.clone(),
+            content: ContentDigest(*diff_id.0.as_bytes()),
+            created: None,
+            origin: origin.clone(),
+        })
+        .collect())
+}
+
+/// Fetches and unpacks, each layer once.
+#[derive(Debug, Default)]
+pub(super) struct LayerLoader {
+    blobs: Locks<Digest>,
+    snapshots: Locks<ChainId>,
+}
+
+/// One lock for each thing that several vertices may want at the same time.
+#[derive(Debug)]
+struct Locks<K>(Mutex<HashMap<K, Arc<AsyncMutex<()>>>>);
+
+impl<K> Default for Locks<K> {
+    fn default() -> Self {
+        Locks(Mutex::new(HashMap::new()))
+    }
+}
+
+impl<K: std::hash::Hash + Eq + Copy> Locks<K> {
+    fn of(&self, key: K) -> Arc<AsyncMutex<()>> {
+        let mut locks = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        locks.entry(key).or_default().clone()
+    }
+}
+
+impl LayerLoader {
+    /// Has the blobs of `layers` in the store, fetching in parallel what is not there.
+    pub(super) async fn fetch(
+        &self,
+        inputs: &Inputs,
+        layers: &[Layer],
+        vertex: VertexId,
+    ) -> Result<(), SolveErrorKind> {
+        let all = layers
+            .iter()
+            .map(|layer| self.fetch_one(inputs, layer, vertex));
+        futures_util::future::try_join_all(all).await?;
+        Ok(())
+    }
+
+    async fn fetch_one(
+        &self,
+        inputs: &Inputs,
+        layer: &Layer,
+        vertex: VertexId,
+    ) -> Result<(), SolveErrorKind> {
+        let blobs = inputs.store.blobs();
+        let there = || blobs.has_sized(&layer.blob.digest, layer.blob.size);
+        if there() {
+            return Ok(());
+        }
+        let lock = self.blobs.of(layer.blob.digest);
+        let _held = lock.lock().await;
+        if there() {
+            return Ok(());
+        }
+        let progress = Progress {
+            events: inputs.events.as_ref(),
+            vertex,
+        };
+        let source = match self.source(inputs, layer).await? {
+            Some(source) => source,
+            // The blob was there when its record was found; opening it names what is missing.
+            None => return Ok(blobs.open(&layer.blob.digest).map(drop)?),
+        };
+        inputs
+            .client
+            .fetch_blob(&source, &layer.blob, blobs, Some(progress))
+            .await?;
+        Ok(())
+    }
+
+    async fn source(
+        &self,
+        inputs: &Inputs,
+        layer: &Layer,
+    ) -> Result<Option<Source>, SolveErrorKind> {
+        let has = |resolved: &&Resolved| {
+            resolved
+                .layers
+                .iter()
+                .any(|blob| blob.digest == layer.blob.digest)
+        };
+        if let Some(resolved) = inputs.bases.values().find(has) {
+            return Ok(Some(resolved.source.clone()));
+        }
+        let Some(origin) = &layer.origin else {
+            return Ok(None);
+        };
+        let Ok(reference) = origin.parse::<Reference>() else {
+            return Ok(None);
+        };
+        let blobs = inputs.store.blobs();
+        let platform = &inputs.plan.platform;
+        let resolved = inputs.client.resolve(&reference, platform, blobs).await?;
+        Ok(Some(resolved.source))
+    }
+
+    /// Has `layers` (base first) unpacked: all at the same time, put in place in order.
+    pub(super) async fn unpack(
+        &self,
+        inputs: &Arc<Inputs>,
+        layers: &[Layer],
+        vertex: VertexId,
+    ) -> Result<(), SolveErrorKind> {
+        let chains = chains(layers);
+        let Some(top) = chains.last() else {
+            return Ok(());
+        };
+        if inputs.snapshots.has(*top) && chains.iter().all(|chain| inputs.snapshots.has(*chain)) {
+            return Ok(());
+        }
+        // One unpacks a chain, base first; others who want it wait.
+        let first = chains[0];
+        let lock = self.snapshots.of(first);
+        let _held = lock.lock().await;
+        let missing: Vec<usize> = (0..chains.len())
+            .filter(|&at| !inputs.snapshots.has(chains[at]))
+            .collect();
+        let mut running = Vec::new();
+        for &at in &missing {
+            let layer = layers[at].clone();
+            self.fetch_one(inputs, &layer, vertex).await?;
+            let inputs = inputs.clone();
+            running.push((
+                at,
+                tokio::task::spawn_blocking(move || {
+                    let blobs = inputs.store.blobs();
+                    let file = blobs.open(&layer.blob.digest)?;
+                    let counted = Counted {
+                        inner: file,
+                        inputs: inputs.clone(),
+                        vertex,
+                        what: format!("unpacking {}", layer.blob.digest),
+                        done: 0,
+                        told: 0,
+                        total: layer.blob.size,
+                    };
+                    let mut tar = decompressor(BufReader::with_capacity(256 << 10, counted))
+                        .map_err(|error| SolveErrorKind::io("decompress a layer", error))?;
+                    let limits = Limits::default();
+                    let unpacking =
+                        inputs
+                            .snapshots
+                            .start_unpack(layer.diff_id, &mut tar, limits)?;
+                    Ok::<_, SolveErrorKind>(unpacking)
+                }),
+            ));
+        }
+        for (at, handle) in running {
+            let unpacking = handle.await.map_err(worker)??;
+            let inputs_there = inputs.clone();
+            let stack = chains[..=at].to_vec();
+            let unpacked = tokio::task::spawn_blocking(move || {
+                inputs_there.snapshots.finish_unpack(unpacking, &stack)
+            })
+            .await
+            .map_err(worker)??;
+            for skipped in unpacked.skipped {
+                inputs.events.emit(Event::Warning {
+                    vertex: Some(vertex),
+                    line: None,
+                    message: format!(
+                        "/{}: {}",
+                        String::from_utf8_lossy(&skipped.path),
+                        skipped.what
+                    ),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Unpacks, on this thread, what is not unpacked of `layers`, whose blobs are in the store.
+pub(super) fn unpack_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveErrorKind> {
+    let chains = chains(layers);
+    for (at, layer) in layers.iter().enumerate() {
+        if inputs.snapshots.has(chains[at]) {
+            continue;
+        }
+        let file = inputs.store.blobs().open(&layer.blob.digest)?;
+        let mut tar = decompressor(BufReader::with_capacity(256 << 10, file))
+            .map_err(|error| SolveErrorKind::io("decompress a layer", error))?;
+        let limits = Limits::default();
+        inputs
+            .snapshots
+            .unpack(&chains[..=at], layer.diff_id, &mut tar, limits)?;
+    }
+    Ok(())
+}
+
+pub(super) fn worker(error: tokio::task::JoinError) -> SolveErrorKind {
+    if error.is_cancelled() {
+        return SolveErrorKind::Cancelled;
+    }
+    SolveErrorKind::Worker(error.to_string())
+}
+
+/// Tells how much of a layer has been read.
+struct Counted<R> {
+    inner: R,
+    inputs: Arc<Inputs>,
+    vertex: VertexId,
+    what: String,
+    done: u64,
+    told: u64,
+    total: u64,
+}
+
+const BYTES_PER_EVENT: u64 = 4 << 20;
+
+impl<R: Read> Read for Counted<R> {
+    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
+        let n = self.inner.read(buf)?;
+        self.done += n as u64;
+        if self.done - self.told >= BYTES_PER_EVENT || (n == 0 && self.told < self.done) {
+            self.told = self.done;
+            self.inputs.events.emit(Event::Transfer {
+                vertex: self.vertex,
+                what: self.what.clone(),
+                done: self.done,
+                total: Some(self.total),
+            });
+        }
+        Ok(n)
+    }
+}

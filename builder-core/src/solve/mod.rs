@@ -1,0 +1,36 @@
+//! What runs now, and what can be skipped?
+//!
+//! ```text
+//! contexts listed ─▶ definition keys, bottom up ─▶ records found? ─▶ what is left, top down from the target
+//!                                                                        │ each vertex, when its inputs are there
+//!                                                                        ▼
+//!                             content key ─▶ record found? ─yes─▶ cached
+//!                                                  └─no─▶ run it ─▶ same change as before? ─▶ keep that layer
+//! ```
+//!
+//! A vertex whose definition key has a record needs none of its inputs: nothing is fetched, unpacked or run for
+//! it. One that is left waits for its inputs, then tries its content key, then runs; at most `jobs` run at a
+//! time. The first failure cancels the rest.
+//!
+//! A root file system is a list of [`Layer`](crate::cache::Layer)s. A step that must see files gets them through `snapshot`, whose layers
+//! are fetched and unpacked when the first step asks ([`layers`]).
+//!
+//! Not here: terminals, flags, outputs.
+
+mod error;
+mod file;
+mod file_step;
+mod inputs;
+mod keys;
+mod layers;
+mod run_step;
+mod scheduler;
+mod selection;
+mod tail;
+mod trees;
+
+pub use error::{SolveError, SolveErrorKind};
+pub use file::FileError;
+pub use inputs::{ContextDir, Inputs, SolveOptions};
+pub use layers::image_layers;
+pub use scheduler::{Solved, fetch_layers, result_tree, solve};

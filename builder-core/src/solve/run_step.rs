@@ -1,0 +1,452 @@
+//! RUN: a process on a snapshot, and what it changed.
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rustix::pipe::PipeFlags;
+use tokio::io::AsyncReadExt;
+use tokio::net::unix::pipe::Receiver;
+
+use super::file::{Account, Accounts};
+use super::inputs::Inputs;
+use super::layers::worker;
+use super::scheduler::Job;
+use super::tail::Tail;
+use super::trees::{chains, view};
+use super::{SolveErrorKind, file_step};
+use crate::cache::Layer;
+use crate::digest::ContentDigest;
+use crate::dockerfile::instruction::mount::Sharing;
+use crate::layer::{EntryKind, Writer, WriterOptions};
+use crate::plan::{MountOp, MountSource, NetworkMode, Op, RunOp, SecurityMode};
+use crate::progress::{Event, Stream};
+use crate::sandbox::{self, Exit, Killer, Network, Root, Security, Spec, User};
+use crate::snapshot::{Active, changes, open_data};
+use crate::store::Lock;
+
+/// Runs `op` on `parent` and returns the layer it made.
+pub(super) async fn run(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Layer, SolveErrorKind> {
+    refuse(op)?;
+    let inputs = &job.inputs;
+    job.loader.unpack(inputs, parent, job.vertex).await?;
+    for mount in &op.mounts {
+        if let Some(layers) = job.mounted_layers(mount) {
+            job.loader.unpack(inputs, &layers, job.vertex).await?;
+        }
+    }
+    let prepared = {
+        let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
+        tokio::task::spawn_blocking(move || prepare(&job, &op, &parent))
+            .await
+            .map_err(worker)??
+    };
+    let Prepared {
+        spec,
+        active,
+        scratch,
+        locks,
+    } = prepared;
+    run_process(job, op, spec).await?;
+    drop((scratch, locks));
+    let (inputs, clamp) = (inputs.clone(), job.inputs.plan.source_date_epoch);
+    let parent = parent.to_vec();
+    tokio::task::spawn_blocking(move || keep(&inputs, active, &parent, clamp))
+        .await
+        .map_err(worker)?
+}
+
+/// Names what is planned but cannot be run yet.
+fn refuse(op: &RunOp) -> Result<(), SolveErrorKind> {
+    let unsupported = |what: &str| {
+        Err(SolveErrorKind::Unsupported {
+            what: what.to_owned(),
+        })
+    };
+    if op.security == SecurityMode::Insecure {
+        return unsupported("RUN --security=insecure");
+    }
+    for mount in &op.mounts {
+        match &mount.source {
+            MountSource::Ssh { .. } => return unsupported("RUN --mount=type=ssh"),
+            MountSource::Cache { from: Some(_), .. } => {
+                return unsupported("RUN --mount=type=cache with from=");
+            }
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+/// All that a process needs, made.
+struct Prepared {
+    spec: Spec,
+    active: Active,
+    /// Upper directories of mounts whose writes are thrown away.
+    scratch: Vec<Active>,
+    locks: Vec<Lock>,
+}
+
+fn prepare(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Prepared, SolveErrorKind> {
+    let inputs = &job.inputs;
+    let accounts = if parent.is_empty() {
+        Accounts::read(None)
+    } else {
+        let root = view(inputs, parent)?;
+        Accounts::read(Some(root.tree.as_ref()))
+    };
+    let account = accounts.account(&op.user)?;
+    let active = inputs.snapshots.prepare(&chains(parent))?;
+    let mut prepared = Prepared {
+        spec: spec(inputs, op, &account, &active),
+        active,
+        scratch: Vec::new(),
+        locks: Vec::new(),
+    };
+    for mount in &op.mounts {
+        self::mount(job, mount, &mut prepared)?;
+    }
+    for (name, content) in &op.scripts {
+        prepared.spec.mounts.push(sandbox::Mount {
+            target: PathBuf::from(format!("/dev/pipes/{name}")),
+            source: sandbox::MountSource::Bytes {
+                bytes: content.clone().into_bytes(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+            },
+            read_only: true,
+        });
+    }
+    Ok(prepared)
+}
+
+fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec {
+    let mut env: Vec<OsString> = Vec::new();
+    for (name, value) in op.proxy_env.iter().chain(&op.env) {
+        // What the Dockerfile sets wins over a proxy variable of the same name.
+        let overridden = op.env.iter().any(|(known, _)| known == name)
+            && op
+                .proxy_env
+                .iter()
+                .any(|pair| pair == &(name.clone(), value.clone()))
+            && !op
+                .env
+                .iter()
+                .any(|pair| pair == &(name.clone(), value.clone()));
+        if !overridden {
+            env.push(format!("{name}={value}").into());
+        }
+    }
+    if !op.env.iter().any(|(name, _)| name == "HOME") {
+        env.push(format!("HOME={}", account.home).into());
+    }
+    let options = &inputs.options;
+    Spec {
+        root: Root::Overlay {
+            lowers: active.lowers.clone(),
+            upper: active.upper.clone(),
+            work: active.work.clone(),
+            userxattr: options.userxattr,
+        },
+        args: op.args.iter().map(OsString::from).collect(),
+        env,
+        cwd: PathBuf::from(&op.cwd),
+        user: User {
+            uid: account.uid,
+            gid: account.gid,
+            groups: account.groups.clone(),
+        },
+        hostname: options.hostname.clone(),
+        mounts: Vec::new(),
+        network: match op.network {
+            NetworkMode::None => Network::None,
+            NetworkMode::Default | NetworkMode::Host => Network::Host,
+        },
+        security: Security::Sandbox,
+        resolv_conf: options.resolv_conf.clone(),
+        hosts: options.hosts.clone(),
+    }
+}
+
+fn mount(job: &Job, mount: &MountOp, prepared: &mut Prepared) -> Result<(), SolveErrorKind> {
+    let inputs = &job.inputs;
+    let mut push = |source, read_only| {
+        prepared.spec.mounts.push(sandbox::Mount {
+            target: PathBuf::from(&mount.target),
+            source,
+            read_only,
+        });
+    };
+    match &mount.source {
+        MountSource::Tmpfs { size_bytes } => push(
+            sandbox::MountSource::Tmpfs {
+                size_bytes: *size_bytes,
+                mode: 0o1777,
+            },
+            false,
+        ),
+        MountSource::Secret {
+            id,
+            required,
+            env,
+            mode,
+            uid,
+            gid,
+        } => {
+            let Some(bytes) = inputs.secrets.get(id) else {
+                if *required {
+                    return Err(SolveErrorKind::MissingSecret { id: id.clone() });
+                }
+                return Ok(());
+            };
+            if !mount.target.is_empty() {
+                push(
+                    sandbox::MountSource::Bytes {
+                        bytes: bytes.clone(),
+                        mode: *mode,
+                        uid: *uid,
+                        gid: *gid,
+                    },
+                    true,
+                );
+            }
+            if let Some(name) = env {
+                use std::os::unix::ffi::OsStringExt;
+                let pair = [name.as_bytes(), b"=", bytes].concat();
+                prepared.spec.env.push(OsString::from_vec(pair));
+            }
+        }
+        MountSource::Cache {
+            id,
+            sharing,
+            mode,
+            uid,
+            gid,
+            read_only,
+            ..
+        } => {
+            let (path, lock) = cache_directory(inputs, id, *sharing, (*mode, *uid, *gid))?;
+            push(sandbox::MountSource::Bind(path), *read_only);
+            prepared.locks.extend(lock);
+        }
+        MountSource::Bind {
+            from,
+            path,
+            read_write,
+        } => {
+            let layers = job.mounted_layers(mount).unwrap_or_default();
+            if let Some(context) = from.and_then(|from| job.context_dir(from.vertex)) {
+                if *read_write {
+                    return Err(SolveErrorKind::Unsupported {
+                        what: "RUN --mount=type=bind,rw of a build context".to_owned(),
+                    });
+                }
+                let source = file_step::context_path(job, &context, path)?;
+                push(sandbox::MountSource::Bind(source), true);
+                return Ok(());
+            }
+            let scratch = inputs.snapshots.prepare(&chains(&layers))?;
+            push(
+                sandbox::MountSource::Overlay {
+                    lowers: scratch.lowers.clone(),
+                    upper: scratch.upper.clone(),
+                    work: scratch.work.clone(),
+                    subpath: PathBuf::from(path),
+                    userxattr: inputs.options.userxattr,
+                },
+                !*read_write,
+            );
+            prepared.scratch.push(scratch);
+        }
+        MountSource::Ssh { .. } => {}
+    }
+    Ok(())
+}
+
+/// Finds, or makes, the directory of a cache mount, and takes the lock that its sharing asks for.
+fn cache_directory(
+    inputs: &Inputs,
+    id: &str,
+    sharing: Sharing,
+    (mode, uid, gid): (u32, u32, u32),
+) -> Result<(PathBuf, Option<Lock>), SolveErrorKind> {
+    let name = ContentDigest::of(id.as_bytes()).to_string();
+    let name = &name[..32];
+    let (name, lock) = match sharing {
+        Sharing::Shared => (name.to_owned(), None),
+        Sharing::Locked => {
+            let lock = inputs.store.lock(&format!("mount-{name}"))?;
+            (name.to_owned(), Some(lock))
+        }
+        Sharing::Private => {
+            let mut number = 0;
+            loop {
+                let name = format!("{name}-{number}");
+                if let Some(lock) = inputs.store.try_lock(&format!("mount-{name}"))? {
+                    break (name, Some(lock));
+                }
+                number += 1;
+            }
+        }
+    };
+    let path = inputs.store.cache_dir().join("mounts").join(name);
+    if !path.is_dir() {
+        make_cache_directory(&path, mode, uid, gid)
+            .map_err(|error| SolveErrorKind::io("make a cache mount's directory", error))?;
+    }
+    Ok((path, lock))
+}
+
+fn make_cache_directory(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::create_dir_all(path)?;
+    std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+    std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
+}
+
+/// Kills a step that nobody waits for any more.
+struct KillOnDrop(Option<Killer>);
+
+impl Drop for KillOnDrop {
+    fn drop(&mut self) {
+        if let Some(killer) = self.0.take() {
+            killer.kill();
+        }
+    }
+}
+
+async fn run_process(job: &Job, op: &RunOp, spec: Spec) -> Result<(), SolveErrorKind> {
+    let failed = |error: rustix::io::Errno| SolveErrorKind::io("make a pipe", error);
+    let (out_reader, out_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let (err_reader, err_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
+    let helper = job.helper().await?;
+    let running = helper.run(spec, out_writer, err_writer)?;
+    let killer = running.killer();
+    let mut guard = KillOnDrop(Some(killer.clone()));
+    let tail = Arc::new(std::sync::Mutex::new(Tail::default()));
+    let out = forward(job, out_reader, Stream::Stdout, tail.clone())?;
+    let err = forward(job, err_reader, Stream::Stderr, tail.clone())?;
+    let wait = tokio::task::spawn_blocking(move || running.wait());
+    let all = async { tokio::join!(wait, out, err).0 };
+    tokio::pin!(all);
+    let exit = tokio::select! {
+        exit = &mut all => exit,
+        () = job.inputs.cancel.cancelled() => {
+            killer.kill();
+            let _ = all.await;
+            guard.0 = None;
+            return Err(SolveErrorKind::Cancelled);
+        }
+    };
+    guard.0 = None;
+    let command = || shown_command(&op.args);
+    let tail = || match tail.lock() {
+        Ok(tail) => tail.lines(),
+        Err(poisoned) => poisoned.into_inner().lines(),
+    };
+    match exit.map_err(worker)?? {
+        Exit::Code(0) => Ok(()),
+        Exit::Code(code) => Err(SolveErrorKind::Exit {
+            command: command(),
+            code,
+            tail: tail(),
+        }),
+        Exit::Signal(signal) => Err(SolveErrorKind::Signal {
+            command: command(),
+            signal,
+            tail: tail(),
+        }),
+    }
+}
+
+/// Hands on what comes through a pipe until its end.
+fn forward(
+    job: &Job,
+    reader: OwnedFd,
+    stream: Stream,
+    tail: Arc<std::sync::Mutex<Tail>>,
+) -> Result<impl Future<Output = ()> + use<>, SolveErrorKind> {
+    let mut reader = Receiver::from_owned_fd(reader)
+        .map_err(|error| SolveErrorKind::io("read from a pipe", error))?;
+    let (events, vertex) = (job.inputs.events.clone(), job.vertex);
+    Ok(async move {
+        let mut buffer = vec![0u8; 16 << 10];
+        while let Ok(n @ 1..) = reader.read(&mut buffer).await {
+            let bytes = buffer[..n].to_vec();
+            if let Ok(mut tail) = tail.lock() {
+                tail.push(&bytes);
+            }
+            events.emit(Event::Log {
+                vertex,
+                stream,
+                bytes,
+            });
+        }
+    })
+}
+
+fn shown_command(args: &[String]) -> String {
+    let text = args.join(" ");
+    let first = text.lines().next().unwrap_or_default();
+    if first.len() < text.trim_end().len() {
+        format!("{first} …")
+    } else {
+        first.to_owned()
+    }
+}
+
+/// Writes what the process changed as a layer, and keeps its tree as a snapshot.
+fn keep(
+    inputs: &Inputs,
+    active: Active,
+    parent: &[Layer],
+    clamp_mtime: Option<i64>,
+) -> Result<Layer, SolveErrorKind> {
+    let upper = File::open(&active.upper)
+        .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
+    let changed = changes(upper.as_fd(), &active.lowers, inputs.options.userxattr)?;
+    let out = inputs.store.blobs().raw_writer()?;
+    let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
+    let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
+    for change in &changed {
+        match change.entry.kind {
+            EntryKind::File { .. } => {
+                let mut data = open_data(upper.as_fd(), change)?;
+                writer
+                    .append(&change.entry, &mut data)
+                    .map_err(layer_error)?;
+            }
+            _ => writer
+                .append(&change.entry, &mut std::io::empty())
+                .map_err(layer_error)?,
+        }
+    }
+    let (out, written) = writer.finish().map_err(layer_error)?;
+    let layer = file_step::keep_blob(inputs, out, &written, parent)?;
+    // An earlier layer with the same content stays: its times are in the image, so its snapshot must be used too.
+    if layer.diff_id == written.diff_id {
+        let mut stack = parent.to_vec();
+        stack.push(layer.clone());
+        if let Some(chain) = chains(&stack).last() {
+            inputs.snapshots.commit(active, *chain)?;
+        }
+    }
+    Ok(layer)
+}
+
+impl Job {
+    /// Returns the layers that a bind mount shows; `None` where it shows none.
+    fn mounted_layers(&self, mount: &MountOp) -> Option<Vec<Layer>> {
+        let MountSource::Bind { from, .. } = &mount.source else {
+            return None;
+        };
+        let vertex = from.as_ref()?.vertex;
+        match self.inputs.plan.vertices[vertex].op {
+            Op::Context { .. } => None,
+            _ => self.results.get(&vertex).map(|layers| layers.to_vec()),
+        }
+    }
+}

@@ -1,0 +1,340 @@
+//! The files that a COPY or a bind mount takes, and what they hold.
+
+use std::collections::HashMap;
+
+use super::file::{FileError, Found, Source, SourceData};
+use super::trees::KnownTree;
+use crate::cache::Part;
+use crate::context::digests::Facts;
+use crate::context::ignore::{ParentMatch, Patterns};
+use crate::context::{
+    ContextError, Follow, Node, NodeKind, Selected, parent_path, resolve, select,
+};
+use crate::digest::ContentDigest;
+use crate::plan::{CopyOp, CopySource};
+
+/// Sources looked up, with the digest of all that the step can see of them.
+pub(super) struct Selection {
+    pub(super) sources: Vec<Source>,
+    pub(super) content: ContentDigest,
+    pub(super) parts: Vec<Part>,
+}
+
+/// Looks up the sources of `op`; `trees` gives the tree of each, `None` for an empty one.
+pub(super) fn gather(op: &CopyOp, trees: &[Option<KnownTree>]) -> Result<Selection, FileError> {
+    let exclude = exclude(op)?;
+    let mut digest = Digester::new(op.chown.is_none());
+    let mut sources = Vec::new();
+    for (source, known) in op.sources.iter().zip(trees) {
+        let data = match source {
+            CopySource::Inline { name, content } => {
+                digest.inline(name, content);
+                SourceData::Inline {
+                    name: name.clone(),
+                    content: content.as_bytes().to_vec(),
+                }
+            }
+            CopySource::Tree { pattern, .. } => {
+                let Some(known) = known else {
+                    return Err(ContextError::NotFound {
+                        pattern: pattern.clone(),
+                        place: "an empty stage",
+                        ignored_by: None,
+                        near: None,
+                    }
+                    .into());
+                };
+                let found = if op.parents {
+                    with_parents(known, pattern)?
+                } else {
+                    plain(known, pattern)?
+                };
+                let mut selected = Vec::new();
+                for one in found {
+                    if let Some(one) = digest.found(known, one, exclude.as_ref(), op.parents)? {
+                        selected.push(one);
+                    }
+                }
+                SourceData::Tree {
+                    tree: known.tree.clone(),
+                    selected,
+                }
+            }
+            // Refused before anything is gathered.
+            CopySource::Url { .. } | CopySource::Git { .. } => continue,
+        };
+        sources.push(Source { data });
+    }
+    Ok(Selection {
+        sources,
+        content: digest.finish(),
+        parts: digest.parts,
+    })
+}
+
+/// Says what is at `path` of a tree and below, for a bind mount.
+pub(super) fn gather_mount(
+    known: &KnownTree,
+    path: &str,
+) -> Result<(Node, ContentDigest, Vec<Part>), FileError> {
+    let mut digest = Digester::new(true);
+    let found = plain(known, path)?;
+    let node = found
+        .first()
+        .map(|found| found.selected.node.clone())
+        .ok_or_else(|| ContextError::NotFound {
+            pattern: path.to_owned(),
+            place: known.tree.place(),
+            ignored_by: None,
+            near: None,
+        })?;
+    for one in found {
+        digest.found(known, one, None, false)?;
+    }
+    Ok((node, digest.finish(), digest.parts))
+}
+
+fn exclude(op: &CopyOp) -> Result<Option<Patterns>, FileError> {
+    if op.exclude.is_empty() {
+        return Ok(None);
+    }
+    Patterns::new(&op.exclude)
+        .map(Some)
+        .map_err(|error| FileError::Pattern {
+            pattern: op.exclude.join(" "),
+            reason: error.to_string(),
+        })
+}
+
+fn plain(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, ContextError> {
+    let tree = known.tree.as_ref();
+    select(tree, pattern)?
+        .into_iter()
+        .map(|selected| {
+            let below = if selected.node.kind.is_dir() {
+                tree.walk(&selected.node.path)?
+            } else {
+                Vec::new()
+            };
+            Ok(Found {
+                selected,
+                below,
+                xattrs: Vec::new(),
+                parents: Vec::new(),
+            })
+        })
+        .collect()
+}
+
+/// `--parents`: the part before `/./` is the pivot, the rest a pattern in which `**` may stand.
+fn with_parents(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, FileError> {
+    let tree = known.tree.as_ref();
+    let (pivot, rest) = pattern.split_once("/./").unwrap_or(("", pattern));
+    let not_found = || ContextError::NotFound {
+        pattern: pattern.to_owned(),
+        place: tree.place(),
+        ignored_by: None,
+        near: None,
+    };
+    let base = resolve(tree, pivot.as_bytes(), Follow::Last)?.ok_or_else(not_found)?;
+    let rest = rest.trim_matches('/').trim_start_matches("./").to_owned();
+    let wild = rest.contains(['*', '?', '[']);
+    let patterns = Patterns::new(&[rest]).map_err(|error| FileError::Pattern {
+        pattern: pattern.to_owned(),
+        reason: error.to_string(),
+    })?;
+    let skip = base.path.len() + usize::from(!base.path.is_empty());
+    let mut out: Vec<Found> = Vec::new();
+    let mut inside: Option<Vec<u8>> = None;
+    for node in tree.walk(&base.path)? {
+        if inside
+            .as_ref()
+            .is_some_and(|top| node.path.starts_with(top))
+        {
+            if let Some(found) = out.last_mut() {
+                found.below.push(node);
+            }
+            continue;
+        }
+        if !matches(&patterns, &node.path[skip..]) {
+            continue;
+        }
+        inside = node.kind.is_dir().then(|| [&node.path[..], b"/"].concat());
+        let mut parents = Vec::new();
+        let mut parent = parent_path(&node.path);
+        while parent.len() > base.path.len() {
+            parents.extend(tree.lookup(parent)?);
+            parent = parent_path(parent);
+        }
+        parents.reverse();
+        let name = node.path.rsplit(|&b| b == b'/').next().unwrap_or_default();
+        out.push(Found {
+            selected: Selected {
+                name: name.to_vec(),
+                node,
+            },
+            below: Vec::new(),
+            xattrs: Vec::new(),
+            parents,
+        });
+    }
+    if out.is_empty() && !wild {
+        return Err(not_found().into());
+    }
+    Ok(out)
+}
+
+/// Hashes what a step sees of its sources, and names each part.
+struct Digester {
+    hasher: blake3::Hasher,
+    owners: bool,
+    parts: Vec<Part>,
+}
+
+impl Digester {
+    fn new(owners: bool) -> Self {
+        Digester {
+            hasher: blake3::Hasher::new(),
+            owners,
+            parts: Vec::new(),
+        }
+    }
+
+    fn inline(&mut self, name: &str, content: &str) {
+        let digest = ContentDigest::of(content.as_bytes());
+        self.part(format!("heredoc {name}"), format!("content={digest}"));
+    }
+
+    /// Adds what was found, without what is excluded; `None` where all of it is.
+    fn found(
+        &mut self,
+        known: &KnownTree,
+        mut found: Found,
+        exclude: Option<&Patterns>,
+        parents: bool,
+    ) -> Result<Option<Found>, FileError> {
+        let top = &found.selected.node.path;
+        let is_dir = found.selected.node.kind.is_dir();
+        let skip = if parents {
+            found
+                .parents
+                .first()
+                .map_or_else(|| parent_path(top).len(), |it| parent_path(&it.path).len())
+        } else {
+            top.len()
+        };
+        let relative = |path: &[u8]| {
+            let rest = &path[skip..];
+            rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
+        };
+        if let Some(exclude) = exclude {
+            let name = if parents {
+                relative(top)
+            } else {
+                found.selected.name.clone()
+            };
+            if (parents || !is_dir) && matches(exclude, &name) {
+                return Ok(None);
+            }
+            found
+                .below
+                .retain(|node| !matches(exclude, &relative(&node.path)));
+        }
+        let nodes: Vec<&Node> = std::iter::once(&found.selected.node)
+            .chain(&found.below)
+            .collect();
+        let facts = known.digests.facts(known.tree.as_ref(), &nodes)?;
+        let mut links: HashMap<(u64, u64), &[u8]> = HashMap::new();
+        let has_owners = self.owners && known.tree.has_owners();
+        let mut lines = Vec::with_capacity(nodes.len());
+        for (at, (node, facts)) in nodes.iter().zip(&facts).enumerate() {
+            if at == 0 && is_dir && !parents {
+                // The directory itself is not copied, only what is in it.
+                continue;
+            }
+            let mut value = describe(node, facts, has_owners);
+            if node.links > 1 && node.kind == NodeKind::File {
+                let inode = (node.stamp.device, node.stamp.inode);
+                match links.get(&inode) {
+                    Some(first) => {
+                        value.push_str(" link=");
+                        value.push_str(&String::from_utf8_lossy(first));
+                    }
+                    None => {
+                        links.insert(inode, &node.path);
+                    }
+                }
+            }
+            let seen_as = if at == 0 && !parents {
+                found.selected.name.clone()
+            } else {
+                relative(&node.path)
+            };
+            lines.push((node.path.clone(), seen_as, value));
+        }
+        for parent in &found.parents {
+            let value = describe(parent, &Facts::default(), has_owners);
+            lines.push((parent.path.clone(), relative(&parent.path), value));
+        }
+        self.feed(if is_dir { b"directory" } else { b"file" });
+        for (path, seen_as, value) in lines {
+            self.feed(&seen_as);
+            self.part(format!("file {}", String::from_utf8_lossy(&path)), value);
+        }
+        found.xattrs = facts.into_iter().map(|facts| facts.xattrs).collect();
+        Ok(Some(found))
+    }
+
+    fn part(&mut self, name: String, value: String) {
+        self.feed(value.as_bytes());
+        self.parts.push(Part { name, value });
+    }
+
+    fn feed(&mut self, bytes: &[u8]) {
+        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
+        self.hasher.update(bytes);
+    }
+
+    fn finish(&self) -> ContentDigest {
+        ContentDigest(*self.hasher.finalize().as_bytes())
+    }
+}
+
+/// Writes a node's attributes; never its times.
+fn describe(node: &Node, facts: &Facts, has_owners: bool) -> String {
+    use std::fmt::Write;
+    let mut value = format!("type={}", node.kind.word().replace(' ', "-"));
+    if !matches!(node.kind, NodeKind::Symlink(_)) {
+        let _ = write!(value, " mode={:o}", node.mode);
+    }
+    if has_owners {
+        let _ = write!(value, " owner={}:{}", node.uid, node.gid);
+    }
+    match &node.kind {
+        NodeKind::Symlink(target) => {
+            let _ = write!(value, " target={}", ContentDigest::of(target));
+        }
+        NodeKind::CharDevice { major, minor } | NodeKind::BlockDevice { major, minor } => {
+            let _ = write!(value, " device={major}:{minor}");
+        }
+        _ => {}
+    }
+    if let Some(content) = facts.content {
+        let _ = write!(value, " content={content}");
+    }
+    for (name, bytes) in &facts.xattrs {
+        let name = String::from_utf8_lossy(name);
+        let _ = write!(value, " {name}={}", ContentDigest::of(bytes));
+    }
+    value
+}
+
+/// Whether `path`, or a directory above it, is matched.
+fn matches(patterns: &Patterns, path: &[u8]) -> bool {
+    let mut state = ParentMatch::default();
+    let ends = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+    for end in ends.map(|(at, _)| at) {
+        state = patterns.matches_with_parent(&path[..end], &state).1;
+    }
+    patterns.matches_with_parent(path, &state).0
+}

@@ -1,0 +1,114 @@
+//! Trees that a plan's inputs are: contexts on disk, root file systems as views.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::sync::Arc;
+
+use super::SolveErrorKind;
+use super::inputs::{ContextDir, Inputs};
+use crate::cache::Layer;
+use crate::context::digests::DigestCache;
+use crate::context::{ContextError, LocalTree, Lookup, Node, RootTree, Tree, find_ignore_file};
+use crate::digest::{ChainId, ContentDigest, DiffId};
+use crate::snapshot::View;
+
+/// A tree with what is known of its files.
+#[derive(Clone)]
+pub(super) struct KnownTree {
+    pub(super) tree: Arc<dyn Tree>,
+    pub(super) digests: Arc<DigestCache>,
+}
+
+/// A context, listed.
+pub(super) struct Context {
+    pub(super) known: KnownTree,
+    local: Arc<LocalTree>,
+}
+
+impl Context {
+    /// Walks the directory of a context.
+    pub(super) fn load(
+        inputs: &Inputs,
+        name: Option<&str>,
+        dir: &ContextDir,
+    ) -> Result<Context, SolveErrorKind> {
+        let place = match name {
+            None => "the build context",
+            Some(_) => "the named context",
+        };
+        let ignore = find_ignore_file(&dir.path, dir.dockerfile.as_deref())?;
+        let local = Arc::new(LocalTree::walk(&dir.path, ignore, place)?);
+        let path = dir.path.canonicalize().unwrap_or_else(|_| dir.path.clone());
+        let id = ContentDigest::of(path.as_os_str().as_encoded_bytes());
+        let file = inputs.store.cache_dir().join("files").join(id.to_string());
+        Ok(Context {
+            known: KnownTree {
+                tree: local.clone(),
+                digests: Arc::new(DigestCache::load(&file)),
+            },
+            local,
+        })
+    }
+
+    /// Writes what was learned of the files. A cache that cannot be written costs time, not the build.
+    pub(super) fn save(&self, inputs: &Inputs) {
+        let present = |path: &[u8]| self.local.lookup(path).is_ok_and(|node| node.is_some());
+        let _ = self.known.digests.save(inputs.store.tmp_dir(), &present);
+    }
+}
+
+/// A root file system, read through a mount that goes when this does.
+struct ViewTree {
+    tree: RootTree,
+    _view: View,
+}
+
+impl Lookup for ViewTree {
+    fn lookup(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
+        self.tree.lookup(path)
+    }
+}
+
+impl Tree for ViewTree {
+    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+        self.tree.children(path)
+    }
+
+    fn open(&self, node: &Node) -> Result<File, ContextError> {
+        self.tree.open(node)
+    }
+
+    fn xattrs(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ContextError> {
+        self.tree.xattrs(node)
+    }
+
+    fn place(&self) -> &'static str {
+        self.tree.place()
+    }
+
+    fn has_owners(&self) -> bool {
+        true
+    }
+}
+
+/// Shows the root file system of `layers`, which are unpacked.
+pub(super) fn view(inputs: &Inputs, layers: &[Layer]) -> Result<KnownTree, SolveErrorKind> {
+    let view = inputs.snapshots.view(&chains(layers))?;
+    let root = view
+        .root()
+        .try_clone_to_owned()
+        .map_err(|error| SolveErrorKind::io("look at a snapshot", error))?;
+    Ok(KnownTree {
+        tree: Arc::new(ViewTree {
+            tree: RootTree::new(root, "that stage or image"),
+            _view: view,
+        }),
+        digests: Arc::new(DigestCache::in_memory()),
+    })
+}
+
+/// Names the snapshots of `layers`, base first.
+pub(super) fn chains(layers: &[Layer]) -> Vec<ChainId> {
+    let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
+    ChainId::stack(&diff_ids)
+}
