@@ -24,15 +24,21 @@
 //!
 //! Start reading at [`Build`], then `solve`. The core prints nothing and reads no environment.
 
+pub mod build;
+pub mod cache;
 pub mod context;
 pub mod digest;
 pub mod dockerfile;
 pub mod export;
 pub mod image;
 pub mod layer;
+pub mod plan;
 pub mod progress;
 pub mod registry;
 pub mod sandbox;
-pub mod store;
 pub mod snapshot;
+pub mod solve;
+pub mod store;
 mod sys;
+
+pub use build::{Build, BuildError, Context, Image, NamedSource, Output};

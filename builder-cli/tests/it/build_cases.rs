@@ -59,10 +59,13 @@ impl Case {
 
     /// The feature that this machine lacks for the case.
     pub(crate) fn lacks(&self) -> Option<&str> {
-        self.needs.iter().map(String::as_str).find(|need| match *need {
-            "wide-ids" => !fixture::maps_id(70_000),
-            other => panic!("case.toml: unknown need `{other}`"),
-        })
+        self.needs
+            .iter()
+            .map(String::as_str)
+            .find(|need| match *need {
+                "wide-ids" => !fixture::maps_id(70_000),
+                other => panic!("case.toml: unknown need `{other}`"),
+            })
     }
 
     /// Whether an ordinary user with 65,536 subordinate ids can build it.
@@ -86,7 +89,10 @@ impl Case {
             fs::hard_link(to.join(target), to.join(path)).expect("link");
         }
         for (path, mode) in &self.modes {
-            fixture::set_mode(&to.join(path), u32::from_str_radix(mode, 8).expect("an octal mode"));
+            fixture::set_mode(
+                &to.join(path),
+                u32::from_str_radix(mode, 8).expect("an octal mode"),
+            );
         }
     }
 
@@ -116,17 +122,28 @@ pub(crate) fn all() -> Vec<PathBuf> {
 }
 
 pub(crate) fn name(dir: &Path) -> String {
-    dir.file_name().expect("a name").to_string_lossy().into_owned()
+    dir.file_name()
+        .expect("a name")
+        .to_string_lossy()
+        .into_owned()
 }
 
 #[test]
 fn every_case_makes_its_tree_and_config_and_is_cached_the_second_time() {
-    let Some(base) = fixture::base("build_cases") else { return };
+    let Some(base) = fixture::base("build_cases") else {
+        return;
+    };
     let base_image = Image::open(base, Some("latest"));
     let dirs = all();
-    assert!(dirs.len() >= 48 || std::env::var_os("CASE").is_some(), "only {} cases", dirs.len());
+    assert!(
+        dirs.len() >= 48 || std::env::var_os("CASE").is_some(),
+        "only {} cases",
+        dirs.len()
+    );
     let (next, failures) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
-    let workers = std::thread::available_parallelism().map_or(2, usize::from).min(8);
+    let workers = std::thread::available_parallelism()
+        .map_or(2, usize::from)
+        .min(8);
     std::thread::scope(|scope| {
         for _ in 0..workers {
             scope.spawn(|| {
@@ -141,14 +158,23 @@ fn every_case_makes_its_tree_and_config_and_is_cached_the_second_time() {
                             .or_else(|| panic.downcast_ref::<&str>().map(|s| (*s).to_owned()))
                             .unwrap_or_default(),
                     };
-                    failures.lock().expect("lock").push(format!("── {} ──\n{why}", name(dir)));
+                    failures
+                        .lock()
+                        .expect("lock")
+                        .push(format!("── {} ──\n{why}", name(dir)));
                 }
             });
         }
     });
     let mut failures = failures.into_inner().expect("lock");
     failures.sort();
-    assert!(failures.is_empty(), "{} of {} cases failed:\n{}", failures.len(), dirs.len(), failures.join("\n"));
+    assert!(
+        failures.is_empty(),
+        "{} of {} cases failed:\n{}",
+        failures.len(),
+        dirs.len(),
+        failures.join("\n")
+    );
 }
 
 /// Builds the case twice and compares; `Err` is the text for the person who reads the failure.
@@ -164,15 +190,24 @@ fn check(dir: &Path, base: &Path, base_image: &Image) -> Result<(), String> {
     let build = |progress: &str, nth: u32| {
         let mut command = fixture::build(base, &store);
         command.arg(format!("--progress={progress}"));
-        command.arg("--iidfile").arg(temp.path().join(format!("iid{nth}")));
-        command.arg("--output").arg(format!("type=oci,dest={}/out{nth},tar=false", temp.path().display()));
+        command
+            .arg("--iidfile")
+            .arg(temp.path().join(format!("iid{nth}")));
+        command.arg("--output").arg(format!(
+            "type=oci,dest={}/out{nth},tar=false",
+            temp.path().display()
+        ));
         case.arguments(dir, &context, &mut command);
         fixture::run(&mut command)
     };
 
     if case.fails() {
         let ran = build("plain", 1);
-        let missing: Vec<_> = case.expect_fail.iter().filter(|text| !ran.stderr.contains(*text)).collect();
+        let missing: Vec<_> = case
+            .expect_fail
+            .iter()
+            .filter(|text| !ran.stderr.contains(*text))
+            .collect();
         return if ran.code != Some(1) {
             Err(format!("exit code {:?}, not 1\n{}", ran.code, ran.stderr))
         } else if !missing.is_empty() {
@@ -205,10 +240,16 @@ fn check(dir: &Path, base: &Path, base_image: &Image) -> Result<(), String> {
 
     let second = build("rawjson", 2);
     if second.code != Some(0) {
-        return Err(format!("second build: exit code {:?}\n{}", second.code, second.stderr));
+        return Err(format!(
+            "second build: exit code {:?}\n{}",
+            second.code, second.stderr
+        ));
     }
     let steps = Steps::of(&second);
-    let layers = steps.names.values().filter(|step| ["RUN", "COPY", "ADD"].iter().any(|i| step.starts_with(i)));
+    let layers = steps
+        .names
+        .values()
+        .filter(|step| ["RUN", "COPY", "ADD"].iter().any(|i| step.starts_with(i)));
     let written = image.config["history"].as_array().into_iter().flatten();
     let written = written.filter(|h| {
         let by = h["created_by"].as_str().unwrap_or_default();
@@ -218,16 +259,29 @@ fn check(dir: &Path, base: &Path, base_image: &Image) -> Result<(), String> {
         return Err(format!("the planned event lacks steps: {:?}", steps.names));
     }
     if !steps.reran().is_empty() {
-        return Err(format!("second build: not cached: {:?}\n{}", steps.reran(), second.stderr));
+        return Err(format!(
+            "second build: not cached: {:?}\n{}",
+            steps.reran(),
+            second.stderr
+        ));
     }
-    let run_again: Vec<_> =
-        steps.started.iter().filter_map(|id| steps.names.get(id)).filter(|s| s.starts_with("RUN")).collect();
+    let run_again: Vec<_> = steps
+        .started
+        .iter()
+        .filter_map(|id| steps.names.get(id))
+        .filter(|s| s.starts_with("RUN"))
+        .collect();
     if !run_again.is_empty() {
         return Err(format!("second build: started {run_again:?}"));
     }
-    let digest = |nth: u32| fs::read_to_string(temp.path().join(format!("iid{nth}"))).unwrap_or_default();
+    let digest =
+        |nth: u32| fs::read_to_string(temp.path().join(format!("iid{nth}"))).unwrap_or_default();
     if digest(1) != digest(2) || !digest(1).starts_with("sha256:") {
-        return Err(format!("the second image is another: {:?}, {:?}", digest(1), digest(2)));
+        return Err(format!(
+            "the second image is another: {:?}, {:?}",
+            digest(1),
+            digest(2)
+        ));
     }
     Ok(())
 }
@@ -244,11 +298,27 @@ fn config_text(config: &Value, base: Option<&Image>) -> String {
             || value.as_array().is_some_and(Vec::is_empty)
             || value.as_object().is_some_and(serde_json::Map::is_empty))
     });
-    let below = base.map_or(0, |base| base.config["history"].as_array().map_or(0, Vec::len));
-    let history: Vec<Value> = config["history"].as_array().into_iter().flatten().skip(below).map(|h| {
-        json!([h["created_by"], if h["empty_layer"] == true { "" } else { "layer" }])
-    }).collect();
-    let mut fields: BTreeMap<String, Value> = own.into_iter().map(|(k, v)| (k, sorted(v))).collect();
+    let below = base.map_or(0, |base| {
+        base.config["history"].as_array().map_or(0, Vec::len)
+    });
+    let history: Vec<Value> = config["history"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .skip(below)
+        .map(|h| {
+            json!([
+                h["created_by"],
+                if h["empty_layer"] == true {
+                    ""
+                } else {
+                    "layer"
+                }
+            ])
+        })
+        .collect();
+    let mut fields: BTreeMap<String, Value> =
+        own.into_iter().map(|(k, v)| (k, sorted(v))).collect();
     if let Some(author) = config.get("author").filter(|a| *a != "") {
         fields.insert("author".to_owned(), author.clone());
     }

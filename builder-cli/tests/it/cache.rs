@@ -54,7 +54,12 @@ fn replace(dir: &Path, from: &str, to: &str) {
 }
 
 const EDITS: &[Edit] = &[
-    Edit { what: "nothing", make: |_| {}, args: &[], reruns: &[] },
+    Edit {
+        what: "nothing",
+        make: |_| {},
+        args: &[],
+        reruns: &[],
+    },
     Edit {
         what: "a file that no step copies",
         make: |dir| fs::write(dir.join("unused"), "other\n").expect("write"),
@@ -117,7 +122,10 @@ const EDITS: &[Edit] = &[
         what: "a global argument, which steps of the last stage see",
         make: |_| {},
         args: &["--build-arg", "GLOBAL=2"],
-        reruns: &["RUN echo base ready > /ready", "RUN cat /src/main /srv/tools > /app"],
+        reruns: &[
+            "RUN echo base ready > /ready",
+            "RUN cat /src/main /srv/tools > /app",
+        ],
     },
     Edit {
         what: "an instruction in the middle",
@@ -133,11 +141,22 @@ const EDITS: &[Edit] = &[
     },
     Edit {
         what: "an instruction that leaves the same result",
-        make: |dir| replace(dir, "cat /assets/* > /all", "cat /assets/one /assets/two > /all"),
+        make: |dir| {
+            replace(
+                dir,
+                "cat /assets/* > /all",
+                "cat /assets/one /assets/two > /all",
+            )
+        },
         args: &[],
         reruns: &["RUN cat /assets/one /assets/two > /all"],
     },
-    Edit { what: "a label", make: |dir| replace(dir, "version=1", "version=2"), args: &[], reruns: &[] },
+    Edit {
+        what: "a label",
+        make: |dir| replace(dir, "version=1", "version=2"),
+        args: &[],
+        reruns: &[],
+    },
     Edit {
         what: "a comment",
         make: |dir| replace(dir, "LABEL version=1", "# a word\nLABEL version=1"),
@@ -148,7 +167,9 @@ const EDITS: &[Edit] = &[
 
 #[test]
 fn an_edit_runs_again_what_depends_on_it_and_nothing_else() {
-    let Some(base) = fixture::base("cache") else { return };
+    let Some(base) = fixture::base("cache") else {
+        return;
+    };
     let temp = fixture::temp_dir();
     let store = temp.path().join("store");
     let build = |dir: &Path, args: &[&str]| {
@@ -159,7 +180,12 @@ fn an_edit_runs_again_what_depends_on_it_and_nothing_else() {
     let original = temp.path().join("original");
     fixture::write_files(&original, &FILES);
     let cold = build(&original, &[]);
-    assert_eq!(cold.reran().len(), 10, "the first build runs every step: {:?}", cold.reran());
+    assert_eq!(
+        cold.reran().len(),
+        10,
+        "the first build runs every step: {:?}",
+        cold.reran()
+    );
 
     let mut wrong = Vec::new();
     for (nth, edit) in EDITS.iter().enumerate() {
@@ -171,7 +197,10 @@ fn an_edit_runs_again_what_depends_on_it_and_nothing_else() {
         have.sort_unstable();
         want.sort_unstable();
         if have != want {
-            wrong.push(format!("{}:\n  ran again {have:#?}\n  expected {want:#?}", edit.what));
+            wrong.push(format!(
+                "{}:\n  ran again {have:#?}\n  expected {want:#?}",
+                edit.what
+            ));
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
@@ -179,44 +208,81 @@ fn an_edit_runs_again_what_depends_on_it_and_nothing_else() {
 
 #[test]
 fn another_base_runs_every_step_again_and_no_cache_too() {
-    let Some(base) = fixture::base("cache") else { return };
+    let Some(base) = fixture::base("cache") else {
+        return;
+    };
     let temp = fixture::temp_dir();
     let dir = temp.path().join("context");
-    fixture::write_files(&dir, &[("Dockerfile", "FROM base\nCOPY f /f\nRUN cat /f /data/keep.txt > /g\n"), ("f", "f\n")]);
-    fixture::write_files(&temp.path().join("other"), &[("Dockerfile", "FROM busybox\nRUN echo other > /data/keep.txt\n")]);
+    fixture::write_files(
+        &dir,
+        &[
+            (
+                "Dockerfile",
+                "FROM base\nCOPY f /f\nRUN cat /f /data/keep.txt > /g\n",
+            ),
+            ("f", "f\n"),
+        ],
+    );
+    fixture::write_files(
+        &temp.path().join("other"),
+        &[(
+            "Dockerfile",
+            "FROM busybox\nRUN echo other > /data/keep.txt\n",
+        )],
+    );
     let store = temp.path().join("store");
     let other = temp.path().join("other.oci");
     let dest = format!("type=oci,dest={},tar=false", other.display());
-    fixture::run(fixture::build(base, &store).args(["-t", "other:latest", "--output", &dest]).arg(temp.path().join("other"))).ok();
+    fixture::run(
+        fixture::build(base, &store)
+            .args(["-t", "other:latest", "--output", &dest])
+            .arg(temp.path().join("other")),
+    )
+    .ok();
 
     let build = |context: String, extra: &[&str]| {
         let mut command = Command::new(fixture::program());
-        command.args(["build", "--root"]).arg(&store).args(["--progress=rawjson", "--build-context", &context]);
+        command.args(["build", "--root"]).arg(&store).args([
+            "--progress=rawjson",
+            "--build-context",
+            &context,
+        ]);
         let ran = fixture::run(command.args(extra).arg(&dir)).ok();
         Steps::of(&ran).reran().len()
     };
     let first = format!("base=oci-layout://{}:latest", base.display());
     assert_eq!(build(first.clone(), &[]), 2, "cold");
     assert_eq!(build(first.clone(), &[]), 0, "warm");
-    assert_eq!(build(format!("base=oci-layout://{}:latest", other.display()), &[]), 2, "another base");
+    assert_eq!(
+        build(format!("base=oci-layout://{}:latest", other.display()), &[]),
+        2,
+        "another base"
+    );
     assert_eq!(build(first.clone(), &[]), 0, "the first base again");
     assert_eq!(build(first, &["--no-cache"]), 2, "--no-cache");
 }
 
 #[test]
 fn a_secret_is_in_no_key_and_a_missed_step_says_what_changed() {
-    let Some(base) = fixture::base("cache") else { return };
+    let Some(base) = fixture::base("cache") else {
+        return;
+    };
     let temp = fixture::temp_dir();
     let dir = temp.path().join("context");
     let text = "FROM busybox\nRUN --mount=type=secret,id=token test -s /run/secrets/token && echo ok > /ok\nCOPY f /f\n";
     fixture::write_files(&dir, &[("Dockerfile", text), ("f", "one\n")]);
     let build = |secret: &str| {
         let mut command = fixture::build(base, &temp.path().join("store"));
-        command.env("TOKEN", secret).args(["--secret", "id=token,env=TOKEN", "--progress=rawjson"]);
+        command
+            .env("TOKEN", secret)
+            .args(["--secret", "id=token,env=TOKEN", "--progress=rawjson"]);
         fixture::run(command.arg(&dir)).ok()
     };
     build("first");
-    assert!(Steps::of(&build("second")).reran().is_empty(), "a secret's value is not part of a key");
+    assert!(
+        Steps::of(&build("second")).reran().is_empty(),
+        "a secret's value is not part of a key"
+    );
     fs::write(dir.join("f"), "two\n").expect("write");
     let ran = build("second");
     assert_eq!(Steps::of(&ran).reran(), ["COPY f /f"]);
@@ -226,5 +292,10 @@ fn a_secret_is_in_no_key_and_a_missed_step_says_what_changed() {
         .filter(|e| e["event"] == "missed")
         .map(|e| e["reason"].as_str().unwrap_or_default().to_owned())
         .collect();
-    assert!(reasons.iter().any(|r| r.split(['/', ' ', ':']).any(|w| w == "f")), "a reason names f: {reasons:?}");
+    assert!(
+        reasons
+            .iter()
+            .any(|r| r.split(['/', ' ', ':']).any(|w| w == "f")),
+        "a reason names f: {reasons:?}"
+    );
 }

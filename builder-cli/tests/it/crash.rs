@@ -22,32 +22,50 @@ RUN cat /b/* > /all && rm -r /b
 
 /// Every blob of the store has the digest of its name; says how many there are.
 fn check_blobs(store: &Path) -> usize {
-    let Ok(blobs) = fs::read_dir(store.join("blobs/sha256")) else { return 0 };
+    let Ok(blobs) = fs::read_dir(store.join("blobs/sha256")) else {
+        return 0;
+    };
     let mut count = 0;
     for blob in blobs {
         let path = blob.expect("entry").path();
-        let name = path.file_name().expect("a name").to_string_lossy().into_owned();
-        assert_eq!(fixture::sha256(&fs::read(&path).expect("read")), name, "{}", path.display());
+        let name = path
+            .file_name()
+            .expect("a name")
+            .to_string_lossy()
+            .into_owned();
+        assert_eq!(
+            fixture::sha256(&fs::read(&path).expect("read")),
+            name,
+            "{}",
+            path.display()
+        );
         count += 1;
     }
     count
 }
 
 fn project(dir: &Path) {
-    let noise: String = (0..60_000_u64).map(|n| format!("{:x}\n", n.wrapping_mul(0x9E37_79B9_7F4A_7C15))).collect();
+    let noise: String = (0..60_000_u64)
+        .map(|n| format!("{:x}\n", n.wrapping_mul(0x9E37_79B9_7F4A_7C15)))
+        .collect();
     fixture::write_files(dir, &[("Dockerfile", DOCKERFILE), ("big", &noise)]);
 }
 
 #[test]
 fn killed_ten_times_the_next_build_succeeds() {
-    let Some(base) = fixture::base("crash") else { return };
+    let Some(base) = fixture::base("crash") else {
+        return;
+    };
     let temp = fixture::temp_dir();
     let (dir, store) = (temp.path().join("context"), temp.path().join("store"));
     project(&dir);
     let command = |store: &Path| {
         let mut command = fixture::build(base, store);
         command.args(["-t", "crash:1", "--progress=rawjson"]);
-        command.arg("--output").arg(format!("type=oci,dest={}", temp.path().join("out.tar").display()));
+        command.arg("--output").arg(format!(
+            "type=oci,dest={}",
+            temp.path().join("out.tar").display()
+        ));
         command.arg(&dir);
         command
     };
@@ -61,28 +79,46 @@ fn killed_ten_times_the_next_build_succeeds() {
         let random = RandomState::new().hash_one(nth) % 1000;
         let moment = whole.mul_f64(random as f64 / 1000.0);
         moments.push(moment);
-        let mut child = command(&store).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().expect("start");
+        let mut child = command(&store)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("start");
         std::thread::sleep(moment);
         child.kill().expect("kill");
         child.wait().expect("wait");
         check_blobs(&store);
         // Another instruction each time, so that the next build has work to be killed in.
-        let text = format!("{DOCKERFILE}RUN echo {nth} > /nth\n").replace("8; do", &format!("8 n{nth}; do"));
+        let text = format!("{DOCKERFILE}RUN echo {nth} > /nth\n")
+            .replace("8; do", &format!("8 n{nth}; do"));
         fs::write(dir.join("Dockerfile"), text).expect("write");
     }
     let ran = fixture::run(&mut command(&store));
-    assert_eq!(ran.code, Some(0), "after kills at {moments:?} of {whole:?}:\n{}", ran.stderr);
+    assert_eq!(
+        ran.code,
+        Some(0),
+        "after kills at {moments:?} of {whole:?}:\n{}",
+        ran.stderr
+    );
     assert!(check_blobs(&store) >= 3, "the store holds the image");
     let again = fixture::run(&mut command(&store)).ok();
-    assert!(crate::fixture::Steps::of(&again).reran().is_empty(), "cached after the crashes");
+    assert!(
+        crate::fixture::Steps::of(&again).reran().is_empty(),
+        "cached after the crashes"
+    );
 }
 
 #[test]
 fn two_builds_at_once_share_one_store() {
-    let Some(base) = fixture::base("crash") else { return };
+    let Some(base) = fixture::base("crash") else {
+        return;
+    };
     let temp = fixture::temp_dir();
     let store = temp.path().join("store");
-    let dirs: Vec<_> = (0..4).map(|n| temp.path().join(format!("context{n}"))).collect();
+    let dirs: Vec<_> = (0..4)
+        .map(|n| temp.path().join(format!("context{n}")))
+        .collect();
     for (nth, dir) in dirs.iter().enumerate() {
         project(dir);
         // Two builds of the same project, two of others.
@@ -99,19 +135,32 @@ fn two_builds_at_once_share_one_store() {
                 scope.spawn(move || {
                     let mut command = fixture::build(base, store);
                     command.env("SOURCE_DATE_EPOCH", "1700000000");
-                    command.arg("-t").arg(format!("at-once:{nth}")).arg("--iidfile").arg(&iid).arg(dir);
+                    command
+                        .arg("-t")
+                        .arg(format!("at-once:{nth}"))
+                        .arg("--iidfile")
+                        .arg(&iid)
+                        .arg(dir);
                     fixture::run(&mut command).ok();
                     fs::read_to_string(iid).expect("iidfile")
                 })
             })
             .collect();
-        runs.into_iter().map(|run| run.join().expect("a build")).collect()
+        runs.into_iter()
+            .map(|run| run.join().expect("a build"))
+            .collect()
     });
-    assert_eq!(digests[0], digests[1], "the same project gives the same image");
+    assert_eq!(
+        digests[0], digests[1],
+        "the same project gives the same image"
+    );
     assert_ne!(digests[1], digests[2]);
     check_blobs(&store);
     let index = fs::read_to_string(store.join("index.json")).expect("index.json");
     for nth in 0..4 {
-        assert!(index.contains(&format!("at-once:{nth}")), "tag at-once:{nth} is in the store's index: {index}");
+        assert!(
+            index.contains(&format!("at-once:{nth}")),
+            "tag at-once:{nth} is in the store's index: {index}"
+        );
     }
 }

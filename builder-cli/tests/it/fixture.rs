@@ -44,18 +44,27 @@ pub(crate) fn maps_id(id: u64) -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
     is_root()
         && map.lines().any(|line| {
-            let n: Vec<u64> = line.split_whitespace().filter_map(|w| w.parse().ok()).collect();
+            let n: Vec<u64> = line
+                .split_whitespace()
+                .filter_map(|w| w.parse().ok())
+                .collect();
             n.len() == 3 && n[0] <= id && id < n[0] + n[2]
         })
 }
 
 pub(crate) fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
+    Sha256::digest(bytes)
+        .iter()
+        .map(|b| format!("{b:02x}"))
+        .collect()
 }
 
 /// A temporary directory that other users can enter.
 pub(crate) fn temp_dir() -> TempDir {
-    let dir = tempfile::Builder::new().prefix("builder-it-").tempdir().expect("a temporary directory");
+    let dir = tempfile::Builder::new()
+        .prefix("builder-it-")
+        .tempdir()
+        .expect("a temporary directory");
     set_mode(dir.path(), 0o755);
     dir
 }
@@ -77,7 +86,11 @@ pub(crate) fn base(test: &str) -> Option<&'static Path> {
         let busybox = ["/bin/busybox", "/usr/bin/busybox"]
             .into_iter()
             .filter_map(|path| fs::read(path).ok())
-            .find(|bytes| !bytes[..bytes.len().min(4096)].windows(8).any(|w| w == b"ld-linux"))?;
+            .find(|bytes| {
+                !bytes[..bytes.len().min(4096)]
+                    .windows(8)
+                    .any(|w| w == b"ld-linux")
+            })?;
         let list = Command::new("busybox").arg("--list-full").output().ok()?;
         // Shared by all tests of this process, so it outlives each of them.
         let dir = temp_dir().keep();
@@ -85,7 +98,10 @@ pub(crate) fn base(test: &str) -> Option<&'static Path> {
         Some(dir)
     });
     if made.is_none() {
-        skip(test, "/bin/busybox, statically linked (Debian package busybox-static)");
+        skip(
+            test,
+            "/bin/busybox, statically linked (Debian package busybox-static)",
+        );
     }
     made.as_deref()
 }
@@ -131,8 +147,11 @@ fn base_tree() -> Vec<(&'static str, u32, u64, u64, Option<&'static str>)> {
 }
 
 /// The base's symlinks, besides the applets.
-const BASE_LINKS: [(&str, &str); 3] =
-    [("abs-link", "/data"), ("rel-link", "data"), ("out-link", "../../data")];
+const BASE_LINKS: [(&str, &str); 3] = [
+    ("abs-link", "/data"),
+    ("rel-link", "data"),
+    ("out-link", "../../data"),
+];
 
 fn write_base(dir: &Path, busybox: &[u8], applets: &str) {
     let mut tar = tar::Builder::new(Vec::new());
@@ -148,24 +167,34 @@ fn write_base(dir: &Path, busybox: &[u8], applets: &str) {
     };
     for (path, mode, uid, gid, content) in base_tree() {
         let bytes = content.unwrap_or_default().as_bytes();
-        let kind =
-            if content.is_some() { tar::EntryType::Regular } else { tar::EntryType::Directory };
+        let kind = if content.is_some() {
+            tar::EntryType::Regular
+        } else {
+            tar::EntryType::Directory
+        };
         let mut header = header(kind, mode, uid, gid, bytes.len() as u64);
-        tar.append_data(&mut header, path, bytes).expect("base entry");
+        tar.append_data(&mut header, path, bytes)
+            .expect("base entry");
     }
     let mut binary = header(tar::EntryType::Regular, 0o755, 0, 0, busybox.len() as u64);
-    tar.append_data(&mut binary, "bin/busybox", busybox).expect("base entry");
-    let mut links: BTreeMap<String, &str> =
-        BASE_LINKS.iter().map(|(name, target)| ((*name).to_owned(), *target)).collect();
+    tar.append_data(&mut binary, "bin/busybox", busybox)
+        .expect("base entry");
+    let mut links: BTreeMap<String, &str> = BASE_LINKS
+        .iter()
+        .map(|(name, target)| ((*name).to_owned(), *target))
+        .collect();
     for applet in applets.lines().filter(|a| !a.ends_with("/busybox")) {
-        let known = ["bin/", "sbin/", "usr/bin/", "usr/sbin/"].iter().any(|d| applet.starts_with(d));
+        let known = ["bin/", "sbin/", "usr/bin/", "usr/sbin/"]
+            .iter()
+            .any(|d| applet.starts_with(d));
         if known {
             links.insert(applet.to_owned(), "/bin/busybox");
         }
     }
     for (name, target) in &links {
         let mut header = header(tar::EntryType::Symlink, 0o777, 0, 0, 0);
-        tar.append_link(&mut header, name, target).expect("base link");
+        tar.append_link(&mut header, name, target)
+            .expect("base link");
     }
     let layer = tar.into_inner().expect("base layer");
 
@@ -222,7 +251,11 @@ fn write_base(dir: &Path, busybox: &[u8], applets: &str) {
     fs::write(dir.join("index.json"), index.to_string()).expect("layout");
 }
 
-const ARCH: &str = if cfg!(target_arch = "aarch64") { "arm64" } else { "amd64" };
+const ARCH: &str = if cfg!(target_arch = "aarch64") {
+    "arm64"
+} else {
+    "amd64"
+};
 
 /// One run of the command.
 #[derive(Debug)]
@@ -235,12 +268,21 @@ pub(crate) struct Ran {
 impl Ran {
     /// The events of `--progress=rawjson`; other lines of stderr are passed over.
     pub(crate) fn events(&self) -> Vec<Value> {
-        self.stderr.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+        self.stderr
+            .lines()
+            .filter_map(|line| serde_json::from_str(line).ok())
+            .collect()
     }
 
     #[track_caller]
     pub(crate) fn ok(self) -> Self {
-        assert_eq!(self.code, Some(0), "builder failed\nstdout: {}\nstderr: {}", self.stdout, self.stderr);
+        assert_eq!(
+            self.code,
+            Some(0),
+            "builder failed\nstdout: {}\nstderr: {}",
+            self.stdout,
+            self.stderr
+        );
         self
     }
 }
@@ -264,7 +306,10 @@ impl Steps {
                 Some("planned") => {
                     for info in event["vertices"].as_array().into_iter().flatten() {
                         let name = info["name"].as_str().unwrap_or_default();
-                        let step = name.split_once("] ").map_or(name, |(_, step)| step).to_owned();
+                        let step = name
+                            .split_once("] ")
+                            .map_or(name, |(_, step)| step)
+                            .to_owned();
                         let internal = name.starts_with("[internal]") || step.starts_with("FROM ");
                         if !internal && let Some(id) = info["id"].as_u64() {
                             steps.names.insert(id, step);
@@ -274,7 +319,9 @@ impl Steps {
                 Some("started") => steps.started.extend(vertex),
                 Some("cached") => steps.cached.extend(vertex),
                 Some("warning") => {
-                    steps.warnings.push(event["message"].as_str().unwrap_or_default().to_owned());
+                    steps
+                        .warnings
+                        .push(event["message"].as_str().unwrap_or_default().to_owned());
                 }
                 _ => {}
             }
@@ -285,7 +332,11 @@ impl Steps {
     /// The steps that were not found in the cache, as the Dockerfile words them.
     pub(crate) fn reran(&self) -> Vec<&str> {
         let cached = |id: &u64| self.cached.contains(id);
-        self.names.iter().filter(|(id, _)| !cached(id)).map(|(_, name)| name.as_str()).collect()
+        self.names
+            .iter()
+            .filter(|(id, _)| !cached(id))
+            .map(|(_, name)| name.as_str())
+            .collect()
     }
 }
 
@@ -299,7 +350,9 @@ pub(crate) fn build(base: &Path, store: &Path) -> Command {
     let mut command = Command::new(program());
     command.arg("build").arg("--root").arg(store);
     for (name, tag) in [("busybox", "latest"), ("busybox:onbuild", "onbuild")] {
-        command.arg("--build-context").arg(format!("{name}=oci-layout://{}:{tag}", base.display()));
+        command
+            .arg("--build-context")
+            .arg(format!("{name}=oci-layout://{}:{tag}", base.display()));
     }
     command.env_remove("SOURCE_DATE_EPOCH");
     command
@@ -331,7 +384,10 @@ pub(crate) fn run(command: &mut Command) -> Ran {
         if start.elapsed() > HUNG {
             let _ = child.kill();
             let _ = child.wait();
-            panic!("{command:?} still ran after {HUNG:?}\nstderr: {}", stderr.join().unwrap_or_default());
+            panic!(
+                "{command:?} still ran after {HUNG:?}\nstderr: {}",
+                stderr.join().unwrap_or_default()
+            );
         }
         std::thread::sleep(Duration::from_millis(5));
     };

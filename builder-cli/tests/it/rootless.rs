@@ -15,7 +15,11 @@ fn ordinary_user() -> Option<(String, u32, u32)> {
     let enough = |name: &str| {
         subuid.lines().any(|line| {
             let mut parts = line.split(':');
-            parts.next() == Some(name) && parts.nth(1).and_then(|n| n.parse().ok()).is_some_and(|n: u64| n >= 65_536)
+            parts.next() == Some(name)
+                && parts
+                    .nth(1)
+                    .and_then(|n| n.parse().ok())
+                    .is_some_and(|n: u64| n >= 65_536)
         })
     };
     passwd.lines().find_map(|line| {
@@ -27,9 +31,14 @@ fn ordinary_user() -> Option<(String, u32, u32)> {
 
 #[test]
 fn root_and_an_ordinary_user_make_the_same_layers() {
-    let Some(base) = fixture::base("rootless") else { return };
+    let Some(base) = fixture::base("rootless") else {
+        return;
+    };
     if !fixture::is_root() {
-        return fixture::skip("rootless", "to be run by root, which then changes to an ordinary user");
+        return fixture::skip(
+            "rootless",
+            "to be run by root, which then changes to an ordinary user",
+        );
     }
     let Some((user, uid, gid)) = ordinary_user() else {
         return fixture::skip("rootless", "an ordinary user with 65536 ids in /etc/subuid");
@@ -64,25 +73,49 @@ fn root_and_an_ordinary_user_make_the_same_layers() {
         let build = |command: &mut Command, store: &Path, out: &Path| {
             command.args(["build", "--root"]).arg(store);
             for (name, tag) in [("busybox", "latest"), ("busybox:onbuild", "onbuild")] {
-                command.arg("--build-context").arg(format!("{name}=oci-layout://{}:{tag}", base.display()));
+                command
+                    .arg("--build-context")
+                    .arg(format!("{name}=oci-layout://{}:{tag}", base.display()));
             }
-            command.arg("--progress=plain").arg("--output").arg(format!("type=oci,dest={},tar=false", out.display()));
+            command
+                .arg("--progress=plain")
+                .arg("--output")
+                .arg(format!("type=oci,dest={},tar=false", out.display()));
             case.arguments(&here, &context, command);
             command.env("SOURCE_DATE_EPOCH", "1700000000");
             fixture::run(command)
         };
-        let as_root = build(&mut Command::new(&program), &temp.path().join("root-store"), &here.join("root-out"));
+        let as_root = build(
+            &mut Command::new(&program),
+            &temp.path().join("root-store"),
+            &here.join("root-out"),
+        );
         let mut setpriv = Command::new("setpriv");
-        setpriv.arg(format!("--reuid={uid}")).arg(format!("--regid={gid}"));
-        setpriv.args(["--clear-groups", "--inh-caps=-all", "--"]).arg(&program).current_dir(&home);
-        setpriv.env("HOME", &home).env("USER", &user).env_remove("XDG_RUNTIME_DIR").env_remove("XDG_DATA_HOME");
+        setpriv
+            .arg(format!("--reuid={uid}"))
+            .arg(format!("--regid={gid}"));
+        setpriv
+            .args(["--clear-groups", "--inh-caps=-all", "--"])
+            .arg(&program)
+            .current_dir(&home);
+        setpriv
+            .env("HOME", &home)
+            .env("USER", &user)
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("XDG_DATA_HOME");
         let user_out = home.join(&name);
         let as_user = build(&mut setpriv, &home.join("store"), &user_out);
         if as_root.code != Some(0) || as_user.code != Some(0) {
-            wrong.push(format!("── {name} ──\nroot: {}\n{user}: {}", as_root.stderr, as_user.stderr));
+            wrong.push(format!(
+                "── {name} ──\nroot: {}\n{user}: {}",
+                as_root.stderr, as_user.stderr
+            ));
             continue;
         }
-        let (one, two) = (Image::open(&here.join("root-out"), None), Image::open(&user_out, None));
+        let (one, two) = (
+            Image::open(&here.join("root-out"), None),
+            Image::open(&user_out, None),
+        );
         if one.diff_ids() != two.diff_ids() {
             let base = Image::open(base, Some("latest"));
             wrong.push(format!(
@@ -93,6 +126,14 @@ fn root_and_an_ordinary_user_make_the_same_layers() {
         }
         compared += 1;
     }
-    assert!(wrong.is_empty(), "{} cases differ:\n{}", wrong.len(), wrong.join("\n"));
-    assert!(compared > 30 || std::env::var_os("CASE").is_some(), "only {compared} cases compared");
+    assert!(
+        wrong.is_empty(),
+        "{} cases differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(
+        compared > 30 || std::env::var_os("CASE").is_some(),
+        "only {compared} cases compared"
+    );
 }

@@ -52,14 +52,21 @@ impl Image {
         let named = |d: &&Value| {
             tag.is_none_or(|tag| d["annotations"]["org.opencontainers.image.ref.name"] == tag)
         };
-        let mut descriptor =
-            index["manifests"].as_array().expect("manifests").iter().find(named).expect("the image").clone();
-        let mut manifest: Value = serde_json::from_slice(&blob(layout, &descriptor)).expect("manifest");
+        let mut descriptor = index["manifests"]
+            .as_array()
+            .expect("manifests")
+            .iter()
+            .find(named)
+            .expect("the image")
+            .clone();
+        let mut manifest: Value =
+            serde_json::from_slice(&blob(layout, &descriptor)).expect("manifest");
         if let Some(inner) = manifest["manifests"].as_array() {
             descriptor = inner[0].clone();
             manifest = serde_json::from_slice(&blob(layout, &descriptor)).expect("manifest");
         }
-        let config: Value = serde_json::from_slice(&blob(layout, &manifest["config"])).expect("config");
+        let config: Value =
+            serde_json::from_slice(&blob(layout, &manifest["config"])).expect("config");
         let layers: Vec<Vec<u8>> = manifest["layers"]
             .as_array()
             .expect("layers")
@@ -72,7 +79,9 @@ impl Image {
                         | "application/vnd.docker.image.rootfs.diff.tar.gzip",
                     ) => {
                         let mut out = Vec::new();
-                        flate2::read::MultiGzDecoder::new(&bytes[..]).read_to_end(&mut out).expect("gzip");
+                        flate2::read::MultiGzDecoder::new(&bytes[..])
+                            .read_to_end(&mut out)
+                            .expect("gzip");
                         out
                     }
                     Some("application/vnd.oci.image.layer.v1.tar") => bytes,
@@ -80,18 +89,38 @@ impl Image {
                 }
             })
             .collect();
-        let image = Self { config, manifest, layers };
-        let have: Vec<String> = image.layers.iter().map(|l| format!("sha256:{}", sha256(l))).collect();
-        assert_eq!(image.diff_ids(), have, "diff_ids are the digests of the uncompressed layers");
+        let image = Self {
+            config,
+            manifest,
+            layers,
+        };
+        let have: Vec<String> = image
+            .layers
+            .iter()
+            .map(|l| format!("sha256:{}", sha256(l)))
+            .collect();
+        assert_eq!(
+            image.diff_ids(),
+            have,
+            "diff_ids are the digests of the uncompressed layers"
+        );
         let history = image.config["history"].as_array().expect("history");
         let filled = history.iter().filter(|h| h["empty_layer"] != true).count();
-        assert_eq!(filled, have.len(), "one history entry without empty_layer for each layer: {history:?}");
+        assert_eq!(
+            filled,
+            have.len(),
+            "one history entry without empty_layer for each layer: {history:?}"
+        );
         image
     }
 
     pub(crate) fn diff_ids(&self) -> Vec<String> {
-        let ids = self.config["rootfs"]["diff_ids"].as_array().expect("diff_ids");
-        ids.iter().map(|id| id.as_str().expect("text").to_owned()).collect()
+        let ids = self.config["rootfs"]["diff_ids"]
+            .as_array()
+            .expect("diff_ids");
+        ids.iter()
+            .map(|id| id.as_str().expect("text").to_owned())
+            .collect()
     }
 
     /// The names of all entries of the layers above the first `below`, as they stand in the tars.
@@ -113,7 +142,15 @@ impl Image {
         let mut names: BTreeMap<usize, &[u8]> = BTreeMap::new();
         for (path, node) in &upper {
             let first = *names.entry(node.inode).or_insert(path);
-            let same = lower.get(path).is_some_and(|old| Node { inode: 0, ..old.clone() } == Node { inode: 0, ..node.clone() });
+            let same = lower.get(path).is_some_and(|old| {
+                Node {
+                    inode: 0,
+                    ..old.clone()
+                } == Node {
+                    inode: 0,
+                    ..node.clone()
+                }
+            });
             if !same || (first != path.as_slice() && linked_anew(&lower, first, path)) {
                 lines.insert(path, line(path, node, first));
             }
@@ -124,7 +161,9 @@ impl Image {
                 lines.insert(path, format!("{} removed", escape(path)));
             }
         }
-        lines.into_values().fold(String::new(), |text, line| text + &line + "\n")
+        lines
+            .into_values()
+            .fold(String::new(), |text, line| text + &line + "\n")
     }
 }
 
@@ -137,9 +176,14 @@ fn linked_anew(lower: &Tree, first: &[u8], path: &[u8]) -> bool {
 fn blob(layout: &Path, descriptor: &Value) -> Vec<u8> {
     let digest = descriptor["digest"].as_str().expect("a digest");
     let hex = digest.strip_prefix("sha256:").expect("sha256");
-    let bytes = fs::read(layout.join("blobs/sha256").join(hex)).unwrap_or_else(|e| panic!("blob {hex}: {e}"));
+    let bytes = fs::read(layout.join("blobs/sha256").join(hex))
+        .unwrap_or_else(|e| panic!("blob {hex}: {e}"));
     assert_eq!(sha256(&bytes), hex, "a blob has the digest of its name");
-    assert_eq!(descriptor["size"].as_u64(), Some(bytes.len() as u64), "size of {digest}");
+    assert_eq!(
+        descriptor["size"].as_u64(),
+        Some(bytes.len() as u64),
+        "size of {digest}"
+    );
     bytes
 }
 
@@ -155,7 +199,11 @@ fn apply(layers: &[Vec<u8>]) -> Tree {
             let raw = entry.path_bytes().into_owned();
             let path = raw.strip_prefix(b"./").unwrap_or(&raw);
             let path = path.strip_suffix(b"/").unwrap_or(path).to_vec();
-            assert!(!path.starts_with(b"/"), "absolute path {} in a layer", escape(&path));
+            assert!(
+                !path.starts_with(b"/"),
+                "absolute path {} in a layer",
+                escape(&path)
+            );
             if path.is_empty() || path == b"." {
                 continue;
             }
@@ -173,7 +221,14 @@ fn apply(layers: &[Vec<u8>]) -> Tree {
             inode += 1;
             let header = entry.header().clone();
             let mut xattrs = BTreeMap::new();
-            for pax in entry.pax_extensions().ok().flatten().into_iter().flatten().flatten() {
+            for pax in entry
+                .pax_extensions()
+                .ok()
+                .flatten()
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
                 if let Some(key) = pax.key().ok().and_then(|k| k.strip_prefix("SCHILY.xattr.")) {
                     xattrs.insert(key.to_owned(), pax.value_bytes().to_vec());
                 }
@@ -187,8 +242,20 @@ fn apply(layers: &[Vec<u8>]) -> Tree {
                 xattrs,
                 inode,
             };
-            for pax in entry.pax_extensions().ok().flatten().into_iter().flatten().flatten() {
-                let number = || pax.value().ok().and_then(|v| v.parse().ok()).expect("a pax number");
+            for pax in entry
+                .pax_extensions()
+                .ok()
+                .flatten()
+                .into_iter()
+                .flatten()
+                .flatten()
+            {
+                let number = || {
+                    pax.value()
+                        .ok()
+                        .and_then(|v| v.parse().ok())
+                        .expect("a pax number")
+                };
                 match pax.key() {
                     Ok("uid") => node.uid = number(),
                     Ok("gid") => node.gid = number(),
@@ -205,12 +272,23 @@ fn apply(layers: &[Vec<u8>]) -> Tree {
                     let target = entry.link_name_bytes().expect("a target").into_owned();
                     let target = target.strip_prefix(b"./").unwrap_or(&target);
                     let target = target.strip_prefix(b"/").unwrap_or(target);
-                    let old = added.iter().rev().find(|(p, _)| p == target).map(|(_, n)| n).or(tree.get(target));
-                    node = old.unwrap_or_else(|| panic!("hard link to missing {}", escape(target))).clone();
+                    let old = added
+                        .iter()
+                        .rev()
+                        .find(|(p, _)| p == target)
+                        .map(|(_, n)| n)
+                        .or(tree.get(target));
+                    node = old
+                        .unwrap_or_else(|| panic!("hard link to missing {}", escape(target)))
+                        .clone();
                 }
                 tar::EntryType::Fifo => node.kind = "fifo",
                 kind @ (tar::EntryType::Char | tar::EntryType::Block) => {
-                    node.kind = if kind == tar::EntryType::Char { "char" } else { "block" };
+                    node.kind = if kind == tar::EntryType::Char {
+                        "char"
+                    } else {
+                        "block"
+                    };
                     let (major, minor) = (header.device_major(), header.device_minor());
                     let number = |n: std::io::Result<Option<u32>>| n.ok().flatten().unwrap_or(0);
                     node.content = format!("{},{}", number(major), number(minor)).into_bytes();
@@ -241,7 +319,14 @@ fn remove(tree: &mut Tree, path: &[u8]) {
 }
 
 fn line(path: &[u8], node: &Node, first: &[u8]) -> String {
-    let mut text = format!("{} {} {:04o} {}:{}", escape(path), node.kind, node.mode, node.uid, node.gid);
+    let mut text = format!(
+        "{} {} {:04o} {}:{}",
+        escape(path),
+        node.kind,
+        node.mode,
+        node.uid,
+        node.gid
+    );
     match node.kind {
         "file" => {
             let _ = write!(text, " {} {}", node.content.len(), shown(&node.content));
@@ -266,7 +351,10 @@ fn line(path: &[u8], node: &Node, first: &[u8]) -> String {
 /// A short text itself, else its digest, cut.
 fn shown(bytes: &[u8]) -> String {
     match std::str::from_utf8(bytes) {
-        Ok(text) if text.len() <= 80 && !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') => {
+        Ok(text)
+            if text.len() <= 80
+                && !text.contains(|c: char| c.is_control() && c != '\n' && c != '\t') =>
+        {
             format!("{text:?}")
         }
         _ => format!("sha256:{}", &sha256(bytes)[..16]),

@@ -229,7 +229,7 @@ pub enum ParseErrorKind {
 }
 
 /// The one of `names` that `word` was most likely meant to be: at most two edits away, and fewer than half of it.
-pub(crate) fn nearest(word: &str, names: &[&'static str]) -> Option<&'static str> {
+pub(crate) fn nearest<'n>(word: &str, names: &[&'n str]) -> Option<&'n str> {
     let word = word.to_ascii_lowercase();
     names
         .iter()

@@ -34,6 +34,7 @@ pub mod diagnostic;
 mod error;
 pub mod lint;
 
+pub(crate) use error::nearest;
 pub use error::{ParseError, ParseErrorKind};
 pub use parser::{parse, parse_instruction};
 pub use span::{Span, Text};

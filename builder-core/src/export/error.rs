@@ -3,8 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::context::ContextError;
 use crate::digest::Digest;
 use crate::image::DocumentError;
+use crate::layer::LayerError;
 use crate::store::StoreError;
 
 /// Why a result could not leave.
@@ -32,6 +34,10 @@ pub enum ExportError {
         "a docker archive cannot hold a layer of type `{media_type}` (use gzip, or no compression)"
     )]
     LayerType { media_type: String },
+    #[error("reading the image's files: {0}")]
+    Read(ContextError),
+    #[error(transparent)]
+    Layer(LayerError),
     #[error(transparent)]
     Store(#[from] StoreError),
 }

@@ -13,12 +13,15 @@
 //! Files are written beside their place and renamed into it, so an interrupted export leaves the earlier
 //! file. A directory that is there already must be a layout, or empty; what else it holds is kept.
 //!
-//! Not here: the file tree (`type=local`, `type=tar`), pushing, compressing.
+//! - [`local_directory`] and [`tree_archive`] write the files of the image rather than the image.
+//!
+//! Not here: pushing, compressing.
 
 mod archive;
 mod directory;
 mod error;
 mod finished;
+mod tree;
 
 #[cfg(test)]
 mod tests;
@@ -27,3 +30,4 @@ pub use archive::{Destination, docker_archive, oci_archive};
 pub use directory::oci_directory;
 pub use error::ExportError;
 pub use finished::Finished;
+pub use tree::{local_directory, tree_archive};

@@ -11,6 +11,8 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum RegistryError {
+    #[error("`{name}` is not the name of an image")]
+    NotAName { name: String },
     #[error("{what} is not found at {host} (is the name right, and has it been pushed?)")]
     NotFound { what: String, host: String },
     #[error(
@@ -103,4 +105,12 @@ fn list<T: ToString>(items: &[T]) -> String {
     }
     let items: Vec<String> = items.iter().map(T::to_string).collect();
     items.join(", ")
+}
+
+impl RegistryError {
+    pub(crate) fn not_a_name(name: &str) -> Self {
+        RegistryError::NotAName {
+            name: name.to_owned(),
+        }
+    }
 }
