@@ -110,6 +110,7 @@ const TESTS: &[Test] = &[
         "a_dropped_helper_ends_its_steps",
         a_dropped_helper_ends_its_steps,
     ),
+    ("a_dropped_step_is_killed", a_dropped_step_is_killed),
     ("steps_die_with_the_builder", steps_die_with_the_builder),
     (
         "a_root_process_need_not_enter",
@@ -1086,6 +1087,28 @@ fn a_step_can_be_killed(bench: &Bench) {
     );
     killer.kill();
     bench.out(bench.spec("b", &["true"]));
+}
+
+fn a_dropped_step_is_killed(bench: &Bench) {
+    let (mut out, out_end) = pipe();
+    let running = bench
+        .helper
+        .run(
+            bench.spec("a", &["sh", "-c", "echo started; sleep 60 & sleep 60"]),
+            out_end,
+            null(),
+        )
+        .expect("starts");
+    let mut first = [0; 8];
+    out.read_exact(&mut first).expect("its first word");
+    let began = Instant::now();
+    drop(running);
+    out.read_to_end(&mut Vec::new()).expect("the end");
+    assert!(
+        began.elapsed() < Duration::from_secs(30),
+        "{:?}",
+        began.elapsed()
+    );
 }
 
 fn a_dropped_helper_ends_its_steps(bench: &Bench) {

@@ -32,6 +32,9 @@
 //! ([`init`] is the two). A program that is root and calls only the first works too: mounts are then made in the
 //! step's own namespace alone.
 //!
+//! Needs Linux 5.12 (mount_setattr). Overlays are mounted by descriptors from 6.8 on, by mount(2) before; they are
+//! volatile, so a step's end waits for no disk: who keeps an upper directory makes it durable.
+//!
 //! Not here: cgroups and limits, user-mode networking, looking up users by name, and the rungs below namespaces.
 
 mod child;
