@@ -106,7 +106,7 @@ impl BuildError {
             return None;
         };
         let name = located.error.vertex.as_deref()?;
-        match &located.error.kind {
+        match &*located.error.kind {
             SolveErrorKind::Exit { tail, .. } | SolveErrorKind::Signal { tail, .. } => {
                 Some((name, tail))
             }
@@ -118,7 +118,7 @@ impl BuildError {
     pub fn is_cancelled(&self) -> bool {
         match self {
             BuildError::Cancelled => true,
-            BuildError::Solve(located) => matches!(located.error.kind, SolveErrorKind::Cancelled),
+            BuildError::Solve(located) => matches!(*located.error.kind, SolveErrorKind::Cancelled),
             _ => false,
         }
     }

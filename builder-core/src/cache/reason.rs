@@ -59,7 +59,7 @@ fn change(name: &str, old: &str, new: &str) -> String {
         return format!("{file} changed ({})", changed.join(", "));
     }
     let short = |text: &str| text.len() <= 32 && !text.contains('\n');
-    if short(old) && short(new) && name != "parent" {
+    if short(old) && short(new) {
         return format!("{name} changed from `{old}` to `{new}`");
     }
     format!("{name} changed")

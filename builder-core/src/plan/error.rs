@@ -9,7 +9,7 @@ use crate::dockerfile::word::WordError;
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct PlanError {
-    pub kind: PlanErrorKind,
+    pub kind: Box<PlanErrorKind>,
     pub span: Span,
     /// What to do, where it is known.
     pub hint: Option<String>,
@@ -72,7 +72,7 @@ pub enum PlanErrorKind {
 impl PlanError {
     pub(super) fn new(kind: PlanErrorKind, span: Span) -> Self {
         PlanError {
-            kind,
+            kind: Box::new(kind),
             span,
             hint: None,
         }

@@ -231,6 +231,16 @@ pub struct MkdirOp {
 }
 
 impl Op {
+    /// Returns the vertex whose root file system this one changes.
+    pub fn parent(&self) -> Option<Input> {
+        match self {
+            Op::Image(_) | Op::Context { .. } => None,
+            Op::Run(run) => run.parent,
+            Op::Copy(copy) => copy.parent,
+            Op::Mkdir(mkdir) => mkdir.parent,
+        }
+    }
+
     /// Returns the vertices this one needs, the parent first.
     pub fn inputs(&self) -> Vec<Input> {
         match self {

@@ -13,7 +13,7 @@ use super::FileError;
 #[derive(Debug, thiserror::Error)]
 #[error("{kind}")]
 pub struct SolveError {
-    pub kind: SolveErrorKind,
+    pub kind: Box<SolveErrorKind>,
     /// The vertex as it is named in the events.
     pub vertex: Option<String>,
     /// Where the author wrote it.

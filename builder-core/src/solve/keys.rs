@@ -13,32 +13,43 @@
 use crate::cache::{Key, KeyHasher, Part};
 use crate::digest::{ContentDigest, Digest};
 use crate::plan::{
-    CopyOp, CopySource, Input, MkdirOp, MountOp, MountSource, Op, RunOp, SourceTree, Vertex,
+    CopyOp, CopySource, Input, MkdirOp, MountOp, MountSource, Op, Plan, RunOp, SourceTree, Vertex,
 };
 
 /// What stands for an input in a key.
 pub(super) type Shown<'a> = &'a dyn Fn(Input) -> String;
 
 /// What was selected from the trees of a COPY, or from that of each mount, in order.
-pub(super) type Selected<'a> = &'a [Option<(ContentDigest, Vec<Part>)>];
+pub(super) type Selected<'a> = &'a [Option<Seen>];
+
+/// The digest of some files, and its parts.
+pub(super) type Seen = (ContentDigest, Vec<Part>);
 
 /// Makes the key of a vertex; `None` for a source, which has its result already.
-pub(super) fn key(vertex: &Vertex, shown: Shown<'_>, selected: Selected<'_>) -> Option<Key> {
-    match &vertex.op {
-        Op::Image(_) | Op::Context { .. } => None,
-        Op::Run(run) => Some(run_key(run, shown, selected)),
-        Op::Copy(copy) => Some(copy_key(copy, shown, selected)),
-        Op::Mkdir(mkdir) => Some(mkdir_key(mkdir, shown)),
-    }
+pub(super) fn key(
+    plan: &Plan,
+    index: Input,
+    shown: Shown<'_>,
+    selected: Selected<'_>,
+) -> Option<Key> {
+    let mut key = match &plan.vertices[index].op {
+        Op::Image(_) | Op::Context { .. } => return None,
+        Op::Run(run) => run_key(run, shown, selected),
+        Op::Copy(copy) => copy_key(copy, shown, selected),
+        Op::Mkdir(mkdir) => mkdir_key(mkdir),
+    };
+    let name = match plan.vertices[index].op.parent() {
+        Some(below) if matches!(plan.vertices[below].op, Op::Image(_)) => "the base image",
+        _ => "the step before",
+    };
+    let below = plan.vertices[index].op.parent();
+    key.field(name, below.map_or_else(String::new, shown));
+    Some(key.finish())
 }
 
-fn parent(key: &mut KeyHasher, parent: Option<Input>, shown: Shown<'_>) {
-    key.field("parent", parent.map_or_else(String::new, shown));
-}
-
-fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> Key {
+fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
     let RunOp {
-        parent: below,
+        parent: _,
         args,
         env,
         proxy_env: _,
@@ -69,16 +80,10 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> Key {
             selected.get(at).and_then(Option::as_ref),
         );
     }
-    parent(&mut key, *below, shown);
-    key.finish()
+    key
 }
 
-fn mount_part(
-    key: &mut KeyHasher,
-    mount: &MountOp,
-    shown: Shown<'_>,
-    selected: Option<&(ContentDigest, Vec<Part>)>,
-) {
+fn mount_part(key: &mut KeyHasher, mount: &MountOp, shown: Shown<'_>, selected: Option<&Seen>) {
     let MountOp {
         target,
         source,
@@ -132,9 +137,9 @@ fn mount_part(
     key.field(&name, options);
 }
 
-fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> Key {
+fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
     let CopyOp {
-        parent: below,
+        parent: _,
         sources,
         dest,
         chown,
@@ -180,21 +185,19 @@ fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> Key {
             }
         }
     }
-    parent(&mut key, *below, shown);
-    key.finish()
+    key
 }
 
-fn mkdir_key(mkdir: &MkdirOp, shown: Shown<'_>) -> Key {
+fn mkdir_key(mkdir: &MkdirOp) -> KeyHasher {
     let MkdirOp {
-        parent: below,
+        parent: _,
         path,
         user,
     } = mkdir;
     let mut key = KeyHasher::new("mkdir/1");
     key.field("path", path);
     key.field("user", user);
-    parent(&mut key, *below, shown);
-    key.finish()
+    key
 }
 
 /// Names the place of a vertex in its project, for comparing with what stood there last.

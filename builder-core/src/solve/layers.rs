@@ -165,38 +165,33 @@ impl LayerLoader {
         let missing: Vec<usize> = (0..chains.len())
             .filter(|&at| !inputs.snapshots.has(chains[at]))
             .collect();
-        let mut running = Vec::new();
-        for &at in &missing {
+        let started = missing.iter().map(|&at| async move {
             let layer = layers[at].clone();
             self.fetch_one(inputs, &layer, vertex).await?;
             let inputs = inputs.clone();
-            running.push((
-                at,
-                tokio::task::spawn_blocking(move || {
-                    let blobs = inputs.store.blobs();
-                    let file = blobs.open(&layer.blob.digest)?;
-                    let counted = Counted {
-                        inner: file,
-                        inputs: inputs.clone(),
-                        vertex,
-                        what: format!("unpacking {}", layer.blob.digest),
-                        done: 0,
-                        told: 0,
-                        total: layer.blob.size,
-                    };
-                    let mut tar = decompressor(BufReader::with_capacity(256 << 10, counted))
-                        .map_err(|error| SolveErrorKind::io("decompress a layer", error))?;
-                    let limits = Limits::default();
-                    let unpacking =
-                        inputs
-                            .snapshots
-                            .start_unpack(layer.diff_id, &mut tar, limits)?;
-                    Ok::<_, SolveErrorKind>(unpacking)
-                }),
-            ));
-        }
-        for (at, handle) in running {
-            let unpacking = handle.await.map_err(worker)??;
+            let unpacking = tokio::task::spawn_blocking(move || {
+                let blobs = inputs.store.blobs();
+                let file = blobs.open(&layer.blob.digest)?;
+                let counted = Counted {
+                    inner: file,
+                    inputs: inputs.clone(),
+                    vertex,
+                    what: format!("unpacking {}", layer.blob.digest),
+                    done: 0,
+                    told: 0,
+                    total: layer.blob.size,
+                };
+                let mut tar = decompressor(BufReader::with_capacity(256 << 10, counted))
+                    .map_err(|error| SolveErrorKind::io("decompress a layer", error))?;
+                let limits = Limits::default();
+                let unpacking = inputs
+                    .snapshots
+                    .start_unpack(layer.diff_id, &mut tar, limits)?;
+                Ok::<_, SolveErrorKind>(unpacking)
+            });
+            Ok::<_, SolveErrorKind>((at, unpacking.await.map_err(worker)??))
+        });
+        for (at, unpacking) in futures_util::future::try_join_all(started).await? {
             let inputs_there = inputs.clone();
             let stack = chains[..=at].to_vec();
             let unpacked = tokio::task::spawn_blocking(move || {

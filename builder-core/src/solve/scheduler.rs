@@ -13,9 +13,9 @@ use super::layers::{self, LayerLoader, image_layers, worker};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{Context, KnownTree, view};
 use super::{SolveError, SolveErrorKind, file_step, keys, run_step};
-use crate::cache::{Cache, Key, Layer, Part, Record, explain};
+use crate::cache::{Cache, Key, Layer, Record, explain};
 use crate::context::Tree;
-use crate::digest::{ContentDigest, Digest};
+use crate::digest::Digest;
 use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
 use crate::sandbox::Helper;
@@ -90,10 +90,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let cache = Cache::new(inputs.store.clone());
     let found = find(&inputs, &cache, &definitions);
     let needed = needed(&inputs, &found);
-    for index in 0..plan.vertices.len() {
+    for (index, key) in definitions.iter().enumerate() {
         let vertex = id(index);
-        let is_step = definitions[index].is_some();
-        if is_step && !needed.contains(&index) {
+        if key.is_some() && !needed.contains(&index) {
             inputs.events.emit(Event::Cached { vertex });
         }
     }
@@ -149,7 +148,7 @@ fn id(index: Input) -> VertexId {
 
 fn unplaced(kind: SolveErrorKind) -> SolveError {
     SolveError {
-        kind,
+        kind: Box::new(kind),
         vertex: None,
         span: None,
     }
@@ -157,7 +156,7 @@ fn unplaced(kind: SolveErrorKind) -> SolveError {
 
 fn located(vertex: &Vertex, kind: SolveErrorKind) -> SolveError {
     SolveError {
-        kind,
+        kind: Box::new(kind),
         vertex: Some(vertex.name.clone()),
         span: vertex.span,
     }
@@ -242,7 +241,7 @@ fn define(
     for (index, vertex) in plan.vertices.iter().enumerate() {
         let known = |input: Input| contexts.get(&input).map(|context| context.known.clone());
         let selected = select(vertex, &known).map_err(|error| (index, error.into()))?;
-        let key = keys::key(vertex, &|input| shown[input].clone(), &selected);
+        let key = keys::key(plan, index, &|input| shown[input].clone(), &selected);
         shown.push(match (&key, &vertex.op) {
             (Some(key), _) => key.digest.to_string(),
             (None, Op::Image(base)) => match inputs.bases.get(base) {
@@ -267,7 +266,7 @@ fn chain_of(diff_ids: &[crate::digest::DiffId]) -> String {
 fn select(
     vertex: &Vertex,
     known: &dyn Fn(Input) -> Option<KnownTree>,
-) -> Result<Vec<Option<(ContentDigest, Vec<Part>)>>, FileError> {
+) -> Result<Vec<Option<keys::Seen>>, FileError> {
     match &vertex.op {
         Op::Copy(copy) => {
             let mut trees = Vec::new();
@@ -359,7 +358,20 @@ async fn run_all(
     }
     let loader = Arc::new(LayerLoader::default());
     let mut tasks = JoinSet::new();
+    // The same step in two stages runs once.
+    let mut twins: HashMap<Digest, Input> = HashMap::new();
     for &index in needed {
+        if let Some(key) = &shared.definitions[index] {
+            let first = *twins.entry(key.digest).or_insert(index);
+            if first != index
+                && let Some(told) = ready.get(&first).cloned()
+            {
+                ready.insert(index, told.clone());
+                let inputs = inputs.clone();
+                tasks.spawn(async move { (index, as_twin(&inputs, index, told).await) });
+                continue;
+            }
+        }
         let (tell, told) = watch::channel(None);
         let waits: Vec<(Input, watch::Receiver<Option<Reached>>)> = plan.vertices[index]
             .inputs()
@@ -397,7 +409,7 @@ async fn run_all(
                 let cancelled = matches!(kind, SolveErrorKind::Cancelled);
                 let earlier_cancelled = failure
                     .as_ref()
-                    .is_some_and(|it| matches!(it.kind, SolveErrorKind::Cancelled));
+                    .is_some_and(|it| matches!(*it.kind, SolveErrorKind::Cancelled));
                 if failure.is_none() || (earlier_cancelled && !cancelled) {
                     failure = Some(located(&plan.vertices[index], kind));
                 }
@@ -412,6 +424,22 @@ async fn run_all(
         None => Ok(results),
         Some(failure) => Err(failure),
     }
+}
+
+/// Takes the result of the same step elsewhere.
+async fn as_twin(
+    inputs: &Inputs,
+    index: Input,
+    mut told: watch::Receiver<Option<Reached>>,
+) -> Result<Reached, SolveErrorKind> {
+    let reached = match told.wait_for(Option::is_some).await {
+        Ok(reached) => reached.clone().flatten(),
+        Err(_) => None,
+    };
+    if reached.is_some() {
+        inputs.events.emit(Event::Cached { vertex: id(index) });
+    }
+    Ok(reached)
 }
 
 /// Waits for the inputs, then gets the result. `None`: an input has failed.
@@ -461,12 +489,9 @@ async fn when_ready(
 async fn step(job: &Job, index: Input, vertex: &Vertex) -> Result<Arc<Vec<Layer>>, SolveErrorKind> {
     let inputs = &job.inputs;
     let shared = &job.shared;
-    let parent: Vec<Layer> = vertex
-        .op
-        .inputs()
-        .first()
-        .filter(|_| has_parent(&vertex.op))
-        .and_then(|input| job.results.get(input))
+    let below = vertex.op.parent();
+    let parent: Vec<Layer> = below
+        .and_then(|input| job.results.get(&input))
         .map(|layers| layers.to_vec())
         .unwrap_or_default();
     // A slot is held from here on: looking at files is work too.
@@ -534,15 +559,6 @@ async fn step_in_slot(
     Ok(Arc::new(record.layers))
 }
 
-fn has_parent(op: &Op) -> bool {
-    match op {
-        Op::Run(run) => run.parent.is_some(),
-        Op::Copy(copy) => copy.parent.is_some(),
-        Op::Mkdir(mkdir) => mkdir.parent.is_some(),
-        Op::Image(_) | Op::Context { .. } => false,
-    }
-}
-
 fn reason(inputs: &Inputs, cache: &Cache, place: &Digest, key: &Key) -> String {
     if inputs.options.no_cache {
         return "the cache is off".to_owned();
@@ -605,7 +621,8 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
             }
             _ => (select(vertex, &known)?, None),
         };
-        let key = keys::key(vertex, &shown, &selected).ok_or(SolveErrorKind::Cancelled)?;
+        let plan = &job.inputs.plan;
+        let key = keys::key(plan, index, &shown, &selected).ok_or(SolveErrorKind::Cancelled)?;
         Ok((key, selection))
     });
     made.await.map_err(worker)?

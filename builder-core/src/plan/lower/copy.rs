@@ -18,7 +18,7 @@ impl Lowering<'_, '_> {
         copy: &Copy,
         is_add: bool,
     ) -> Result<(), PlanError> {
-        let lexer = self.frame.lexer.clone();
+        let lexer = self.frame.lexer;
         let env = &state.env;
         let optional = |word: &Option<crate::dockerfile::Text>| {
             word.as_ref()

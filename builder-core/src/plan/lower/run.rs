@@ -83,7 +83,7 @@ impl Lowering<'_, '_> {
         // Quotes are the flag's own (it is read as CSV): only variables are replaced here.
         let lexer = crate::dockerfile::word::Lexer {
             raw_quotes: true,
-            ..self.frame.lexer.clone()
+            ..self.frame.lexer
         };
         let text = scope::expand(&lexer, word, &state.env)?;
         let mount = parse_mount(&text, word.span).map_err(|error| instruction(error, word.span))?;
