@@ -37,7 +37,6 @@ type Tree = BTreeMap<Vec<u8>, Node>;
 #[derive(Debug)]
 pub(crate) struct Image {
     pub(crate) config: Value,
-    pub(crate) manifest: Value,
     /// Uncompressed layers, base first.
     layers: Vec<Vec<u8>>,
 }
@@ -89,11 +88,7 @@ impl Image {
                 }
             })
             .collect();
-        let image = Self {
-            config,
-            manifest,
-            layers,
-        };
+        let image = Self { config, layers };
         let have: Vec<String> = image
             .layers
             .iter()
