@@ -291,17 +291,23 @@ fn podman_runs_it() {
         .unwrap_or("localhost/app:1")
         .trim()
         .to_owned();
-    // No own cgroup and no limits raised: works for root in a container that has neither.
-    let run = [
-        "run",
-        "--rm",
-        "--cgroups=disabled",
-        "--network=host",
+    // Limits that can be had without CAP_SYS_RESOURCE, and the host's cgroups: works for root in a container.
+    let limits = [
         "--ulimit",
         "nofile=1024:1024",
         "--ulimit",
         "nproc=1024:1024",
+        "--pids-limit=-1",
     ];
+    let run = [
+        "run",
+        "--rm",
+        "--cgroups=enabled",
+        "--cgroupns=host",
+        "--network=host",
+    ]
+    .iter()
+    .chain(&limits);
     let ran = fixture::run(podman().args(run).arg(&name));
     if ran.code == Some(126) || ran.code == Some(127) || ran.code == Some(125) {
         return fixture::skip(
