@@ -8,10 +8,11 @@
 //!
 //! | Room         | Its question                                   | May name                          |
 //! |--------------|------------------------------------------------|-----------------------------------|
-//! | `solve`      | what runs now, what can be skipped?            | all below                         |
-//! | `export`     | how does a result leave?                       | registry, layer, store, image, progress |
+//! | `build`      | what does a user ask for? (the façade)         | all below                         |
+//! | `solve`      | what runs now, what can be skipped?            | all below but export              |
+//! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
 //! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
-//! | `cache`      | have we this result already?                   | store, digest                     |
+//! | `cache`      | have we this result already?                   | store, image, digest              |
 //! | `snapshot`   | which tree is this, what changed in it?        | layer, digest, sys                |
 //! | `sandbox`    | how does one process run, shut in?             | sys                               |
 //! | `context`    | which input files, in which order?             | layer, digest, sys, progress      |
@@ -22,7 +23,11 @@
 //! | `image`      | what do the OCI documents say? (pure)          | digest                            |
 //! | `digest`, `sys`, `progress` | hashes, system calls, events    | nothing                           |
 //!
-//! Start reading at [`Build`], then `solve`. The core prints nothing and reads no environment.
+//! `tests/it/layers.rs` holds this table against the code.
+//!
+//! Start reading at [`Build`], then [`solve`]. The core prints nothing and reads no environment variable.
+//!
+//! A program that runs steps calls [`sandbox::init`] first in `main`; see `examples/build.rs`.
 
 pub mod build;
 pub mod cache;

@@ -34,6 +34,8 @@ pub struct Plan {
 pub struct PlanWarning {
     pub message: String,
     pub span: Option<Span>,
+    /// 1-based.
+    pub line: Option<u32>,
 }
 
 /// One thing to do.
@@ -217,6 +219,7 @@ pub enum CopySource {
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 #[serde(untagged)]
 pub enum Mode {
+    #[serde(serialize_with = "octal")]
     Octal(u32),
     Symbolic(String),
 }
@@ -295,4 +298,8 @@ impl Op {
             Op::Mkdir(mkdir) => mkdir.parent = mkdir.parent.map(map),
         }
     }
+}
+
+fn octal<S: serde::Serializer>(bits: &u32, s: S) -> Result<S::Ok, S::Error> {
+    s.collect_str(&format_args!("{bits:04o}"))
 }

@@ -14,6 +14,7 @@ use crate::context::{Follow, LocalTree, find_ignore_file, resolve};
 use crate::image::{Descriptor, media_type};
 use crate::layer::Written;
 use crate::plan::{CopyOp, CopySource, MkdirOp};
+use crate::progress::Event;
 use crate::store::RawBlobWriter;
 
 /// Copies `selection` onto `parent` and returns the layer.
@@ -27,8 +28,12 @@ pub(super) async fn run_copy(
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
         on_parent(&job.inputs, &parent, |target, accounts| {
+            let owner = match &op.chown {
+                Some(spec) => Some(owner(&job, accounts, spec)?),
+                None => None,
+            };
             let spool = job.inputs.store.tmp_dir();
-            copy(target, &op, &selection.sources, accounts, spool)
+            copy(target, &op, &selection.sources, owner, spool)
         })
     })
     .await
@@ -48,13 +53,24 @@ pub(super) async fn run_mkdir(
             let owner = if op.user.is_empty() {
                 (0, 0)
             } else {
-                accounts.owner(&op.user)?
+                owner(&job, accounts, &op.user)?
             };
             make_directory(target, &op.path, owner)
         })
     })
     .await
     .map_err(worker)?
+}
+
+/// Looks an owner up; a name that the image does not know is root, with a warning.
+fn owner(job: &Job, accounts: &Accounts, spec: &str) -> Result<(u32, u32), FileError> {
+    accounts.owner(spec, &mut |name| {
+        job.inputs.events.emit(Event::Warning {
+            vertex: Some(job.vertex),
+            line: None,
+            message: format!("the image knows no `{name}`: the files belong to root"),
+        });
+    })
 }
 
 /// Names a source that cannot be had yet.

@@ -176,7 +176,7 @@ fn announce(inputs: &Inputs) {
     for warning in &inputs.plan.warnings {
         inputs.events.emit(Event::Warning {
             vertex: None,
-            line: None,
+            line: warning.line,
             message: warning.message.clone(),
         });
     }

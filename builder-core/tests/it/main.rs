@@ -3,3 +3,5 @@
 mod conformance;
 mod dockerfile_cases;
 mod dockerfile_properties;
+mod layers;
+mod plan_cases;

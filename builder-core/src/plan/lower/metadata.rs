@@ -171,6 +171,7 @@ impl Lowering<'_, '_> {
                              use double quotes for the exec form"
                         ),
                         span: Some(head.span),
+                        line: Some(head.lines.0),
                     });
                 }
                 state.in_shell(line)

@@ -377,6 +377,7 @@ impl<'a> Lowering<'_, 'a> {
             self.warnings.push(PlanWarning {
                 message: format!("build args [{}] were not used", unused.join(" ")),
                 span: None,
+                line: None,
             });
         }
         let epoch = match options.build_args.get("SOURCE_DATE_EPOCH") {

@@ -5,7 +5,6 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::error::shown;
-use super::owner::Accounts;
 use super::target::{Data, Target};
 use super::{FileError, archive, mode};
 use crate::context::{Follow, Node, NodeKind, Selected, Tree, join_path, parent_path, resolve};
@@ -45,14 +44,9 @@ pub(in crate::solve) fn copy(
     target: &mut Target<'_>,
     op: &CopyOp,
     sources: &[Source],
-    accounts: &Accounts,
+    owner: Option<(u32, u32)>,
     spool_dir: &Path,
 ) -> Result<(), FileError> {
-    let owner = op
-        .chown
-        .as_deref()
-        .map(|spec| accounts.owner(spec))
-        .transpose()?;
     let mut copier = Copier {
         target,
         op,

@@ -74,8 +74,13 @@ impl Accounts {
         })
     }
 
-    /// Finds the owner that `--chown=spec` names. A number without a group is both user and group; a name brings its group.
-    pub(in crate::solve) fn owner(&self, spec: &str) -> Result<(u32, u32), FileError> {
+    /// Finds the owner that `--chown=spec` names. A number without a group is both user and group; a name brings its
+    /// group; a name that the image does not know is root, as in BuildKit, and is told to `unknown`.
+    pub(in crate::solve) fn owner(
+        &self,
+        spec: &str,
+        unknown: &mut dyn FnMut(&str),
+    ) -> Result<(u32, u32), FileError> {
         let (user, group) = match spec.split_once(':') {
             Some((user, group)) => (user, Some(group)),
             None => (spec, None),
@@ -90,16 +95,22 @@ impl Accounts {
         } else if let Ok(uid) = user.parse() {
             (uid, uid)
         } else {
-            let known = self.users().find(|it| it.name == user);
-            let known = known.ok_or_else(|| FileError::UnknownUser {
-                name: user.to_owned(),
-            })?;
-            (known.uid, known.gid)
+            match self.users().find(|it| it.name == user) {
+                Some(known) => (known.uid, known.gid),
+                None => {
+                    unknown(user);
+                    (0, 0)
+                }
+            }
         };
-        match group {
-            None | Some("") => Ok((uid, gid)),
-            Some(group) => Ok((uid, self.group_id(group)?)),
-        }
+        let gid = match group {
+            None | Some("") => gid,
+            Some(group) => self.group_id(group).unwrap_or_else(|_| {
+                unknown(group);
+                gid
+            }),
+        };
+        Ok((uid, gid))
     }
 
     fn group_id(&self, group: &str) -> Result<u32, FileError> {
@@ -200,11 +211,23 @@ mod tests {
             ("5:www", Some((5, 33))),
             ("app:", Some((1000, 100))),
             (":www", Some((0, 33))),
-            ("nobody", None),
-            ("app:none", None),
             ("", None),
         ] {
-            assert_eq!(accounts().owner(spec).ok(), expected, "{spec}");
+            let mut unknown = |name: &str| panic!("{name}");
+            assert_eq!(
+                accounts().owner(spec, &mut unknown).ok(),
+                expected,
+                "{spec}"
+            );
+        }
+        for (spec, expected, names) in [
+            ("nobody", (0, 0), vec!["nobody"]),
+            ("app:none", (1000, 100), vec!["none"]),
+        ] {
+            let mut unknown = Vec::new();
+            let owner = accounts().owner(spec, &mut |name| unknown.push(name.to_owned()));
+            assert_eq!(owner.ok(), Some(expected), "{spec}");
+            assert_eq!(unknown, names, "{spec}");
         }
     }
 
