@@ -249,6 +249,7 @@ fn check(dir: &Path, base: &Path, base_image: &Image) -> Result<(), String> {
     let layers = steps
         .names
         .values()
+        .map(|step| step.strip_prefix("ONBUILD ").unwrap_or(step))
         .filter(|step| ["RUN", "COPY", "ADD"].iter().any(|i| step.starts_with(i)));
     let written = image.config["history"].as_array().into_iter().flatten();
     let written = written.filter(|h| {

@@ -184,6 +184,7 @@ impl ImageConfig {
     /// Returns the config of an image with nothing in it.
     pub fn scratch(platform: &Platform) -> Self {
         let mut config = ImageConfig::default();
+        config.config.working_dir = "/".to_owned();
         config.set_platform(platform);
         config
     }

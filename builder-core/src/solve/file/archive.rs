@@ -15,9 +15,7 @@ use crate::layer::{Entry, EntryKind, Reader, ReaderOptions};
 /// How archives are unpacked by one step.
 pub(super) struct Unpack<'a> {
     pub(super) spool_dir: &'a Path,
-    /// Of every entry; `None`: as the archive says.
-    pub(super) owner: Option<(u32, u32)>,
-    /// Of directories that are made and are not in the archive.
+    /// Of directories that are made and are not in the archive; what is in it keeps its owners, as in BuildKit.
     pub(super) made_owner: (u32, u32),
 }
 
@@ -102,9 +100,6 @@ impl Unpack<'_> {
             _ => {}
         }
         entry.path = path;
-        if let Some((uid, gid)) = self.owner {
-            (entry.uid, entry.gid) = (uid, gid);
-        }
         let data = match offset {
             Some(offset) => Data::Spool {
                 file: spool.clone(),

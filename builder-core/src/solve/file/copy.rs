@@ -148,7 +148,6 @@ impl Copier<'_, '_, '_> {
             let dest = self.op.dest.as_bytes();
             let unpack = archive::Unpack {
                 spool_dir: self.spool_dir,
-                owner: self.owner,
                 made_owner: self.made_owner(),
             };
             if unpack.try_unpack(self.target, tree.as_ref(), &selected.node, dest)? {
