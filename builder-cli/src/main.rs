@@ -1,1 +1,32 @@
-fn main() {}
+//! The `builder` command. It translates: arguments and environment into a request to `builder-core`, events and
+//! errors into text and an exit code. What a build means is decided there, not here.
+//!
+//! | File          | Its question                                                        |
+//! |---------------|---------------------------------------------------------------------|
+//! | `args`        | what may be written on the command line?                            |
+//! | `environment` | what do variables and the user's folders say? (the only reader)     |
+//! | `fields`, `outputs`, `secrets` | what do the small languages of flags mean?         |
+//! | `commands`    | what does each command do?                                          |
+//! | `render`      | how does it look? (the only place that prints)                      |
+//! | `exit`        | with which code does it end?                                        |
+
+mod args;
+mod commands;
+mod environment;
+mod exit;
+mod fields;
+mod outputs;
+mod render;
+mod secrets;
+
+use std::process::ExitCode;
+
+use environment::Environment;
+
+fn main() -> ExitCode {
+    // Steps are run by this program, started again: nothing may come before this.
+    builder_core::sandbox::init_if_child();
+    let environment = Environment::read();
+    let result = args::parse().and_then(|cli| commands::run(cli, &environment));
+    exit::end(result, &environment)
+}

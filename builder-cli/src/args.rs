@@ -1,0 +1,261 @@
+//! What may be written on the command line. Flags are Docker's where Docker has them; those that are not supported
+//! yet are refused by name.
+
+use std::path::PathBuf;
+
+use clap::{
+    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
+};
+
+use crate::exit::Failure;
+use crate::outputs::PUSH;
+
+/// Builds OCI images from Dockerfiles: no daemon, no root, no helper runtime.
+#[derive(Debug, Parser)]
+#[command(name = "builder", version, arg_required_else_help = true)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Build an image from a Dockerfile and a directory
+    ///
+    /// Exit codes: 0; 1 the build failed; 2 wrong usage; 130 interrupted.
+    Build(Box<BuildArgs>),
+    /// Print what a build would do, and do nothing
+    Plan(Box<PlanArgs>),
+    /// Print what is questionable in a Dockerfile
+    ///
+    /// Exit codes: 0 nothing; 1 the Dockerfile cannot be read; 2 wrong usage; 3 there are remarks.
+    Check(CheckArgs),
+}
+
+/// What a build is made from.
+#[derive(Debug, Args)]
+pub(crate) struct Inputs {
+    /// Directory that COPY and ADD copy from
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: PathBuf,
+    /// Dockerfile, from the working directory; `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    /// Stage to build [default: the last]
+    #[arg(long, value_name = "STAGE")]
+    pub(crate) target: Option<String>,
+    /// Value of an ARG; K alone takes it from the environment
+    #[arg(long, value_name = "K=V")]
+    pub(crate) build_arg: Vec<String>,
+    /// Name for FROM and --from: a directory, docker-image://REF or oci-layout://PATH[:TAG]
+    #[arg(long, value_name = "NAME=VALUE")]
+    pub(crate) build_context: Vec<String>,
+    /// Label of the image
+    #[arg(long, value_name = "K=V")]
+    pub(crate) label: Vec<String>,
+    /// Network of a RUN that does not say
+    #[arg(long, value_enum, default_value_t = Network::Default)]
+    pub(crate) network: Network,
+    /// Platform of the image [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH")]
+    pub(crate) platform: Option<String>,
+    /// One more registries.conf, which wins [env: CONTAINERS_REGISTRIES_CONF]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) registries_conf: Option<PathBuf>,
+    /// Credentials for registries, besides those of podman and docker [env: REGISTRY_AUTH_FILE]
+    #[arg(long, value_name = "FILE")]
+    pub(crate) authfile: Option<PathBuf>,
+    /// Where everything is kept [env: BUILDER_ROOT] [default: /var/lib/builder for root,
+    /// ~/.local/share/builder for others]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct BuildArgs {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    /// Name of the image; may be repeated
+    #[arg(short, long, value_name = "NAME")]
+    pub(crate) tag: Vec<String>,
+    /// Where the result goes besides the store: a directory for its files, or
+    /// type=oci|docker|local|tar,dest=PATH[,tar=false][,compression=gzip|zstd|uncompressed][,compression-level=N]
+    #[arg(short, long, value_name = "OUTPUT")]
+    pub(crate) output: Vec<String>,
+    /// Write the image's id (its config's digest) to a file
+    #[arg(long, value_name = "FILE")]
+    pub(crate) iidfile: Option<PathBuf>,
+    /// Print nothing but the image's id; wins over --progress
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
+    /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME
+    #[arg(long, value_name = "SECRET")]
+    pub(crate) secret: Vec<String>,
+    /// Run every step again
+    #[arg(long)]
+    pub(crate) no_cache: bool,
+    /// How many steps may run at a time
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub(crate) jobs: Option<u16>,
+    /// How progress is shown, on standard error
+    #[arg(long, value_enum, default_value_t = Progress::Auto)]
+    pub(crate) progress: Progress,
+    /// Taken for Docker's sake: tags of registries are looked up at every build anyway
+    #[arg(long)]
+    pub(crate) pull: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PlanArgs {
+    #[command(flatten)]
+    pub(crate) inputs: Inputs,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CheckArgs {
+    /// Directory with the Dockerfile
+    #[arg(value_name = "CONTEXT", default_value = ".")]
+    pub(crate) context: PathBuf,
+    /// Dockerfile, from the working directory; `-` for standard input [default: CONTEXT/Dockerfile]
+    #[arg(short, long, value_name = "FILE")]
+    pub(crate) file: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum Network {
+    Default,
+    None,
+    Host,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Progress {
+    /// tty where standard error is a terminal, else plain
+    Auto,
+    /// Every line of every step
+    Plain,
+    /// What runs now, drawn over
+    Tty,
+    /// Nothing
+    Quiet,
+    /// One event a line, as JSON
+    Rawjson,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Format {
+    Text,
+    Json,
+}
+
+const NOT_YET: &str = "is not supported yet";
+const LOAD: &str = "is not supported, no daemon is spoken to: \
+                    use -o type=docker,dest=FILE and `docker load -i FILE`";
+
+/// Flags of `docker build` and `docker buildx build` that are refused: name, whether it takes a value, the answer.
+const REFUSED: &[(&str, bool, &str)] = &[
+    ("add-host", true, NOT_YET),
+    ("allow", true, NOT_YET),
+    ("annotation", true, NOT_YET),
+    ("attest", true, NOT_YET),
+    (
+        "builder",
+        true,
+        "is not supported: there is no daemon to choose",
+    ),
+    ("cache-from", true, NOT_YET),
+    ("cache-to", true, NOT_YET),
+    ("call", true, NOT_YET),
+    ("cgroup-parent", true, NOT_YET),
+    ("check", false, "is not supported: use `builder check`"),
+    ("compress", false, NOT_YET),
+    ("cpu-period", true, NOT_YET),
+    ("cpu-quota", true, NOT_YET),
+    ("cpu-shares", true, NOT_YET),
+    ("cpuset-cpus", true, NOT_YET),
+    ("cpuset-mems", true, NOT_YET),
+    ("disable-content-trust", false, NOT_YET),
+    (
+        "force-rm",
+        false,
+        "is not needed: no container is left behind",
+    ),
+    ("isolation", true, NOT_YET),
+    ("load", false, LOAD),
+    ("memory", true, NOT_YET),
+    ("memory-swap", true, NOT_YET),
+    ("metadata-file", true, NOT_YET),
+    ("no-cache-filter", true, NOT_YET),
+    ("policy", true, NOT_YET),
+    ("provenance", true, NOT_YET),
+    ("push", false, PUSH),
+    ("rm", false, "is not needed: no container is left behind"),
+    ("sbom", true, NOT_YET),
+    ("security-opt", true, NOT_YET),
+    ("shm-size", true, NOT_YET),
+    ("squash", false, NOT_YET),
+    ("ssh", true, NOT_YET),
+    ("ulimit", true, NOT_YET),
+];
+
+/// Reads the command line; ends the process where clap does: `--help`, `--version`, a mistake (2).
+pub(crate) fn parse() -> Result<Cli, Failure> {
+    read(&command().get_matches())
+}
+
+fn command() -> clap::Command {
+    let refused = REFUSED.iter().map(|(name, takes_value, _)| {
+        let arg = Arg::new(*name).long(*name).hide(true);
+        match takes_value {
+            true => arg.action(ArgAction::Append).allow_hyphen_values(true),
+            false => arg.action(ArgAction::Count),
+        }
+    });
+    Cli::command().mut_subcommand("build", |build| build.args(refused))
+}
+
+fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
+    if let Some(build) = matches.subcommand_matches("build") {
+        for (name, takes_value, answer) in REFUSED {
+            let given = match takes_value {
+                true => build.contains_id(name),
+                false => build.get_count(name) > 0,
+            };
+            if given {
+                return Err(Failure::Usage(format!("--{name} {answer}")));
+            }
+        }
+    }
+    Cli::from_arg_matches(matches).map_err(|error| error.exit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_contradicts_itself_nowhere() {
+        command().debug_assert();
+    }
+
+    #[test]
+    fn what_docker_has_and_we_lack_is_refused_by_name() {
+        for (name, takes_value, answer) in REFUSED {
+            let flag = format!("--{name}");
+            let mut line = vec!["builder", "build", &flag];
+            if *takes_value {
+                line.push("x=y");
+            }
+            line.push(".");
+            let matches = command().try_get_matches_from(line);
+            match matches.map(|matches| read(&matches)) {
+                Ok(Err(Failure::Usage(message))) => assert_eq!(message, format!("{flag} {answer}")),
+                other => panic!("{name}: {other:?}"),
+            }
+        }
+    }
+}

@@ -1,0 +1,152 @@
+//! `builder build`.
+//!
+//! All that can be wrong with the command line is found first; then the process enters its namespaces, while it has
+//! one thread; then threads exist.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use builder_core::image::Reference;
+use builder_core::{Build, Image, Output, sandbox};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::inputs::request;
+use crate::args::{BuildArgs, Progress};
+use crate::environment::Environment;
+use crate::exit::{Failure, INTERRUPTED};
+use crate::render::{self, Mode, Reporter};
+use crate::{outputs, secrets};
+
+pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Failure> {
+    let mode = mode(args.quiet, args.progress, environment);
+    let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
+    let outputs: Vec<Output> = args
+        .output
+        .iter()
+        .map(|text| outputs::parse(text))
+        .collect::<Result<_, _>>()?;
+    let mut build = requested(args, environment)?;
+    let mut dests: Vec<PathBuf> = Vec::new();
+    for output in outputs {
+        dests.push(dest(&output));
+        build = build.output(output);
+    }
+    let standing = sandbox::enter().map_err(Failure::Enter)?;
+    let build = build.standing(&standing);
+
+    let runtime = super::runtime()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let token = CancellationToken::new();
+    let reporter = Reporter::start(mode);
+    let result = runtime.block_on(async {
+        watch_signals(token.clone(), interrupted.clone())?;
+        let sink = reporter.sink();
+        build.cancel(token).run(sink).await.map_err(Failure::from)
+    });
+    reporter.finish();
+    let image = match result {
+        Err(_) if interrupted.load(Ordering::SeqCst) => return Err(Failure::Interrupted),
+        result => result?,
+    };
+    finish(&image, &dests, mode, quiet, iidfile)
+}
+
+/// Translates what only `build` has.
+fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failure> {
+    let mut build = request(args.inputs, environment)?.no_cache(args.no_cache);
+    for name in args.tag {
+        if let Err(error) = name.parse::<Reference>() {
+            return Err(Failure::usage(format!("--tag {name}: {error}")));
+        }
+        build = build.tag(name);
+    }
+    for text in &args.secret {
+        let (id, value) = secrets::read(text, environment)?;
+        build = build.secret(id, value);
+    }
+    if let Some(jobs) = args.jobs {
+        build = build.jobs(usize::from(jobs));
+    }
+    Ok(build)
+}
+
+fn mode(quiet: bool, progress: Progress, environment: &Environment) -> Mode {
+    let plain = Mode::Plain {
+        terminal: environment.is_terminal(),
+    };
+    match progress {
+        _ if quiet => Mode::Quiet,
+        Progress::Quiet => Mode::Quiet,
+        Progress::Rawjson => Mode::RawJson,
+        Progress::Plain => plain,
+        Progress::Auto | Progress::Tty if environment.can_redraw() => Mode::Tty {
+            colour: environment.colour(),
+        },
+        Progress::Auto | Progress::Tty => plain,
+    }
+}
+
+/// The first SIGINT or SIGTERM cancels the build, which then ends by itself; the second ends the process.
+fn watch_signals(token: CancellationToken, interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
+    let failed = |error| Failure::Io(format!("cannot listen for signals: {error}"));
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    tokio::spawn(async move {
+        either(&mut interrupt, &mut terminate).await;
+        interrupted.store(true, Ordering::SeqCst);
+        token.cancel();
+        either(&mut interrupt, &mut terminate).await;
+        // The helper and all steps die with this process.
+        std::process::exit(i32::from(INTERRUPTED));
+    });
+    Ok(())
+}
+
+async fn either(one: &mut Signal, other: &mut Signal) {
+    tokio::select! {
+        _ = one.recv() => {}
+        _ = other.recv() => {}
+    }
+}
+
+/// Tells what was made.
+fn finish(
+    image: &Image,
+    dests: &[PathBuf],
+    mode: Mode,
+    quiet: bool,
+    iidfile: Option<PathBuf>,
+) -> Result<(), Failure> {
+    let id = image.stored.config.digest;
+    if let Some(file) = iidfile {
+        std::fs::write(&file, id.to_string())
+            .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
+    }
+    if quiet {
+        return render::result(&format!("{id}\n"));
+    }
+    if matches!(mode, Mode::Plain { .. } | Mode::Tty { .. }) {
+        let mut text = format!("image    {id}\nmanifest {}\n", image.stored.manifest.digest);
+        for (output, dest) in image.outputs.iter().zip(dests) {
+            if let Some(finished) = output {
+                let digest = finished.manifest.digest;
+                text += &format!("manifest {digest} in {}\n", dest.display());
+            }
+        }
+        render::note(&text);
+    }
+    Ok(())
+}
+
+fn dest(output: &Output) -> PathBuf {
+    match output {
+        Output::OciArchive { dest, .. }
+        | Output::OciDirectory { dest, .. }
+        | Output::DockerArchive { dest, .. }
+        | Output::Local { dest }
+        | Output::Tar { dest } => dest.clone(),
+        _ => PathBuf::new(),
+    }
+}

@@ -1,0 +1,203 @@
+//! From flags and environment to a request: what `build` and `plan` have in common.
+
+use std::io::Read;
+use std::path::Path;
+use std::sync::Arc;
+
+use builder_core::image::Platform;
+use builder_core::plan::NetworkMode;
+use builder_core::registry::{AuthFiles, ClientOptions, Registries};
+use builder_core::{Build, Context, NamedSource};
+
+use crate::args::{Inputs, Network};
+use crate::environment::Environment;
+use crate::exit::Failure;
+
+/// What messages call a Dockerfile from standard input.
+const STDIN: &str = "<stdin>";
+
+/// Makes the request; nothing is built, fetched or entered yet.
+pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build, Failure> {
+    let root = environment.store_root(inputs.root)?;
+    let mut build = Build::new(context(&inputs.context)?).store(root);
+    build = match inputs.file {
+        Some(file) if file.as_os_str() == "-" => build.dockerfile_text(STDIN, standard_input()?),
+        Some(file) => build.dockerfile(file),
+        None => build,
+    };
+    if let Some(target) = inputs.target {
+        build = build.target(target);
+    }
+    for text in &inputs.build_arg {
+        if let Some((name, value)) = build_arg(text, environment)? {
+            build = build.build_arg(name, value);
+        }
+    }
+    for text in &inputs.label {
+        // A label without a value is an empty one, as in Docker.
+        let (name, value) = text.split_once('=').unwrap_or((text, ""));
+        if name.is_empty() {
+            return Err(Failure::usage(format!("--label {text}: the name is empty")));
+        }
+        build = build.label(name, value);
+    }
+    for text in &inputs.build_context {
+        let (name, source) = build_context(text)?;
+        build = build.build_context(name, source);
+    }
+    if let Some(text) = &inputs.platform {
+        build = build.platform(platform(text)?);
+    }
+    if let Some(seconds) = environment.source_date_epoch()? {
+        build = build.source_date_epoch(seconds);
+    }
+    let wrong = |error: builder_core::registry::RegistryError| Failure::usage(error.to_string());
+    let registries = environment.registries_files(inputs.registries_conf)?;
+    let auth_files = environment.auth_files(inputs.authfile)?;
+    Ok(build
+        .network(match inputs.network {
+            Network::Default => NetworkMode::Default,
+            Network::None => NetworkMode::None,
+            Network::Host => NetworkMode::Host,
+        })
+        .registries(ClientOptions {
+            registries: Registries::load(&registries).map_err(wrong)?,
+            credentials: Arc::new(AuthFiles::load(&auth_files).map_err(wrong)?),
+            ca_certificates: environment.ca_certificates(),
+            proxies: environment.proxies(),
+            ..ClientOptions::default()
+        }))
+}
+
+fn context(path: &Path) -> Result<Context, Failure> {
+    let text = path.to_string_lossy();
+    match path.metadata() {
+        Ok(metadata) if metadata.is_dir() => Ok(Context::dir(path)),
+        Ok(_) => Err(Failure::usage(format!(
+            "the context {text} is not a directory"
+        ))),
+        Err(_) if text == "-" => Err(Failure::usage(
+            "a context from standard input (`-`) is not supported yet: give a directory",
+        )),
+        Err(_) if text.contains("://") || text.starts_with("git@") => Err(Failure::usage(format!(
+            "a context from elsewhere (`{text}`) is not supported yet: give a directory"
+        ))),
+        Err(error) => Err(Failure::usage(format!("the context {text}: {error}"))),
+    }
+}
+
+pub(super) fn standard_input() -> Result<String, Failure> {
+    let mut text = String::new();
+    match std::io::stdin().read_to_string(&mut text) {
+        Ok(_) => Ok(text),
+        Err(error) => Err(Failure::Io(format!(
+            "cannot read the Dockerfile from standard input: {error}"
+        ))),
+    }
+}
+
+/// Reads `K=V`, or `K` with the environment's value; `None` where that has none.
+fn build_arg(text: &str, environment: &Environment) -> Result<Option<(String, String)>, Failure> {
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) => (name, Some(value.to_owned())),
+        None => (text, environment.text(text)?),
+    };
+    if name.is_empty() {
+        return Err(Failure::usage(format!(
+            "--build-arg {text}: the name is empty"
+        )));
+    }
+    Ok(value.map(|value| (name.to_owned(), value)))
+}
+
+fn build_context(text: &str) -> Result<(String, NamedSource), Failure> {
+    let wrong = |why: String| Failure::usage(format!("--build-context {text}: {why}"));
+    let (name, value) = match text.split_once('=') {
+        Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
+        _ => return Err(wrong("NAME=VALUE is expected".to_owned())),
+    };
+    let source = value
+        .parse::<NamedSource>()
+        .map_err(|error| wrong(error.to_string()))?;
+    let missing = match &source {
+        NamedSource::Dir(path) if !path.is_dir() => Some(("directory", path)),
+        NamedSource::Layout { path, .. } if !path.exists() => Some(("layout", path)),
+        _ => None,
+    };
+    match missing {
+        Some((what, path)) => Err(wrong(format!("there is no {what} {}", path.display()))),
+        None => Ok((name.to_owned(), source)),
+    }
+}
+
+fn platform(text: &str) -> Result<Platform, Failure> {
+    if text.contains(',') {
+        return Err(Failure::usage(format!(
+            "--platform {text}: more than one platform is not supported yet"
+        )));
+    }
+    Platform::parse(text, &Platform::host())
+        .map_err(|error| Failure::usage(format!("--platform {text}: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn build_args() {
+        // cargo sets it for its tests
+        let environment = Environment::read();
+        let version = env!("CARGO_PKG_VERSION");
+        for (text, expected) in [
+            ("A=1", Some(Some(("A", "1")))),
+            ("A=", Some(Some(("A", "")))),
+            ("A=b=c", Some(Some(("A", "b=c")))),
+            (
+                "CARGO_PKG_VERSION",
+                Some(Some(("CARGO_PKG_VERSION", version))),
+            ),
+            ("SURELY_NOT_SET_ANYWHERE", Some(None)),
+            ("=1", None),
+            ("", None),
+        ] {
+            let expected = expected.map(|it| it.map(|(k, v)| (k.to_owned(), v.to_owned())));
+            assert_eq!(build_arg(text, &environment).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_refused_is_named() {
+        for (result, expected) in [
+            (context(Path::new("-")).map(drop), "standard input"),
+            (
+                context(Path::new("https://a/b.git")).map(drop),
+                "https://a/b.git",
+            ),
+            (
+                context(Path::new("/no/such/place")).map(drop),
+                "/no/such/place",
+            ),
+            (
+                context(Path::new("/proc/self/status")).map(drop),
+                "not a directory",
+            ),
+            (
+                platform("linux/amd64,linux/arm64").map(drop),
+                "more than one",
+            ),
+            (platform("a/b/c/d").map(drop), "a/b/c/d"),
+            (build_context("a").map(drop), "NAME=VALUE"),
+            (
+                build_context("a=/no/such/place").map(drop),
+                "/no/such/place",
+            ),
+            (build_context("a=https://b").map(drop), "https://"),
+        ] {
+            match result {
+                Err(Failure::Usage(message)) => assert!(message.contains(expected), "{message}"),
+                other => panic!("{expected}: {other:?}"),
+            }
+        }
+    }
+}

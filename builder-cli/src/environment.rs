@@ -1,0 +1,237 @@
+//! What this machine's environment says: variables, the user's folders, terminals. Nothing else reads them.
+//!
+//! Read once, before namespaces are entered: behind that, an ordinary user is root of a namespace, and the user id
+//! that decides where things are kept would be another.
+
+use std::collections::BTreeMap;
+use std::ffi::{OsStr, OsString};
+use std::io::IsTerminal;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
+
+use builder_core::registry::Proxies;
+
+use crate::exit::Failure;
+
+/// Variables and standing of the caller.
+#[derive(Debug)]
+pub(crate) struct Environment {
+    variables: BTreeMap<OsString, OsString>,
+    uid: u32,
+    /// Whether standard error is a terminal.
+    terminal: bool,
+}
+
+impl Environment {
+    pub(crate) fn read() -> Self {
+        Environment {
+            variables: std::env::vars_os().collect(),
+            uid: rustix::process::geteuid().as_raw(),
+            terminal: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Returns a variable's value as it is, empty ones included.
+    pub(crate) fn bytes(&self, name: &str) -> Option<Vec<u8>> {
+        let value = self.variables.get(OsStr::new(name))?;
+        Some(value.as_bytes().to_vec())
+    }
+
+    /// Returns a variable as text.
+    pub(crate) fn text(&self, name: &str) -> Result<Option<String>, Failure> {
+        match self.variables.get(OsStr::new(name)) {
+            None => Ok(None),
+            Some(value) => value
+                .to_str()
+                .map(|text| Some(text.to_owned()))
+                .ok_or_else(|| Failure::usage(format!("the variable `{name}` is not UTF-8"))),
+        }
+    }
+
+    /// Returns a path from a variable; an empty one counts as unset.
+    fn path(&self, name: &str) -> Option<PathBuf> {
+        let value = self.variables.get(OsStr::new(name))?;
+        (!value.is_empty()).then(|| PathBuf::from(value))
+    }
+
+    /// Returns a folder of the user: where `variable` says, else below the home folder.
+    fn user_dir(&self, variable: &str, below_home: &str) -> Option<PathBuf> {
+        // The XDG specification: a relative path counts as unset.
+        let named = self.path(variable).filter(|path| path.is_absolute());
+        named.or_else(|| Some(self.path("HOME")?.join(below_home)))
+    }
+
+    /// Returns where everything is kept.
+    pub(crate) fn store_root(&self, flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+        if let Some(root) = flag.or_else(|| self.path("BUILDER_ROOT")) {
+            return Ok(root);
+        }
+        if self.uid == 0 {
+            return Ok(PathBuf::from("/var/lib/builder"));
+        }
+        let data = self.user_dir("XDG_DATA_HOME", ".local/share");
+        data.map(|data| data.join("builder"))
+            .ok_or_else(|| Failure::usage("no store: give --root DIR, or set BUILDER_ROOT or HOME"))
+    }
+
+    /// Returns the files that say which hosts stand for which names, in order; a later one wins.
+    ///
+    /// The user's own file stands for the system's, as with containers' other tools.
+    pub(crate) fn registries_files(&self, flag: Option<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        let own = self.user_dir("XDG_CONFIG_HOME", ".config");
+        let own = own.map(|dir| dir.join("containers/registries.conf"));
+        let mut files = match own.filter(|file| file.exists()) {
+            Some(own) => vec![own],
+            None => ["registries.conf", "registries.conf.d"]
+                .map(|name| PathBuf::from("/etc/containers").join(name))
+                .to_vec(),
+        };
+        if let Some(file) = flag.or_else(|| self.path("CONTAINERS_REGISTRIES_CONF")) {
+            if !file.exists() {
+                let file = file.display();
+                return Err(Failure::usage(format!(
+                    "--registries-conf {file}: no such file"
+                )));
+            }
+            files.push(file);
+        }
+        Ok(files)
+    }
+
+    /// Returns the files of credentials, in order; an earlier one wins.
+    pub(crate) fn auth_files(&self, flag: Option<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
+        if let Some(file) = flag.as_ref().filter(|file| !file.exists()) {
+            let file = file.display();
+            return Err(Failure::usage(format!("--authfile {file}: no such file")));
+        }
+        let runtime = self.path("XDG_RUNTIME_DIR");
+        let config = self.user_dir("XDG_CONFIG_HOME", ".config");
+        let docker = self.path("DOCKER_CONFIG");
+        let docker = docker.or_else(|| Some(self.path("HOME")?.join(".docker")));
+        let candidates = [
+            flag,
+            self.path("REGISTRY_AUTH_FILE"),
+            runtime.map(|dir| dir.join("containers/auth.json")),
+            config.map(|dir| dir.join("containers/auth.json")),
+            docker.map(|dir| dir.join("config.json")),
+        ];
+        Ok(candidates.into_iter().flatten().collect())
+    }
+
+    /// Returns authorities that are trusted besides the system's.
+    pub(crate) fn ca_certificates(&self) -> Vec<PathBuf> {
+        self.path("SSL_CERT_FILE").into_iter().collect()
+    }
+
+    /// Returns the proxies for registries. Steps get proxies by build arguments alone.
+    pub(crate) fn proxies(&self) -> Proxies {
+        let either = |name: &str| {
+            [name.to_owned(), name.to_uppercase()]
+                .iter()
+                .find_map(|name| self.text(name).ok().flatten())
+                .filter(|value| !value.is_empty())
+        };
+        Proxies {
+            http: either("http_proxy"),
+            https: either("https_proxy"),
+            no_proxy: either("no_proxy").unwrap_or_default(),
+        }
+    }
+
+    /// Returns the clamp of all times, in seconds since the epoch.
+    pub(crate) fn source_date_epoch(&self) -> Result<Option<i64>, Failure> {
+        match self.text("SOURCE_DATE_EPOCH")?.as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => match text.parse() {
+                Ok(seconds) if seconds >= 0 => Ok(Some(seconds)),
+                _ => Err(Failure::usage(format!(
+                    "SOURCE_DATE_EPOCH `{text}` is not a number of seconds since 1970"
+                ))),
+            },
+        }
+    }
+
+    /// Whether standard error is a terminal.
+    pub(crate) fn is_terminal(&self) -> bool {
+        self.terminal
+    }
+
+    /// Whether lines of the terminal can be drawn over.
+    pub(crate) fn can_redraw(&self) -> bool {
+        let term = self.variables.get(OsStr::new("TERM"));
+        self.terminal && term.is_some_and(|term| term != "dumb" && !term.is_empty())
+    }
+
+    /// Whether messages may be coloured (no-color.org).
+    pub(crate) fn colour(&self) -> bool {
+        self.can_redraw() && self.path("NO_COLOR").is_none()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn environment(uid: u32, variables: &[(&str, &str)]) -> Environment {
+        let pair = |(name, value): &(&str, &str)| (OsString::from(name), OsString::from(value));
+        Environment {
+            variables: variables.iter().map(pair).collect(),
+            uid,
+            terminal: false,
+        }
+    }
+
+    #[test]
+    fn store_roots() {
+        for (uid, variables, flag, expected) in [
+            (0, &[("HOME", "/root")][..], None, Some("/var/lib/builder")),
+            (0, &[("BUILDER_ROOT", "/b")], None, Some("/b")),
+            (0, &[("BUILDER_ROOT", "/b")], Some("/f"), Some("/f")),
+            (9, &[("HOME", "/h")], None, Some("/h/.local/share/builder")),
+            (
+                9,
+                &[("HOME", "/h"), ("XDG_DATA_HOME", "/d")],
+                None,
+                Some("/d/builder"),
+            ),
+            (
+                9,
+                &[("HOME", "/h"), ("XDG_DATA_HOME", "rel")],
+                None,
+                Some("/h/.local/share/builder"),
+            ),
+            (9, &[("BUILDER_ROOT", "")], None, None),
+        ] {
+            let root = environment(uid, variables).store_root(flag.map(PathBuf::from));
+            let expected = expected.map(PathBuf::from);
+            assert_eq!(root.ok(), expected, "{uid} {variables:?} {flag:?}");
+        }
+    }
+
+    #[test]
+    fn epochs() {
+        for (text, expected) in [
+            ("0", Some(Some(0))),
+            ("1700000000", Some(Some(1_700_000_000))),
+            ("", Some(None)),
+            ("-1", None),
+            ("now", None),
+            ("1.5", None),
+        ] {
+            let environment = environment(0, &[("SOURCE_DATE_EPOCH", text)]);
+            assert_eq!(environment.source_date_epoch().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn proxies_are_found_in_both_spellings() {
+        let environment = environment(
+            0,
+            &[("HTTP_PROXY", "a"), ("https_proxy", "b"), ("no_proxy", "")],
+        );
+        let proxies = environment.proxies();
+        assert_eq!(proxies.http.as_deref(), Some("a"));
+        assert_eq!(proxies.https.as_deref(), Some("b"));
+        assert_eq!(proxies.no_proxy, "");
+    }
+}
