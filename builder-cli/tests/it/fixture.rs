@@ -310,7 +310,9 @@ impl Steps {
                             .split_once("] ")
                             .map_or(name, |(_, step)| step)
                             .to_owned();
-                        let internal = name.starts_with("[internal]") || step.starts_with("FROM ");
+                        let internal = name.starts_with("[internal]")
+                            || name.starts_with("[context ")
+                            || step.starts_with("FROM ");
                         if !internal && let Some(id) = info["id"].as_u64() {
                             steps.names.insert(id, step);
                         }

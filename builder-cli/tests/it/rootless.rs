@@ -70,6 +70,13 @@ fn root_and_an_ordinary_user_make_the_same_layers() {
         fixture::copy_tree(&dir, &here);
         let context = here.join("written-context");
         case.write_context(&dir, &context);
+        // A user builds what is the user's: a folder that nobody else may read is in one of the cases.
+        let owner = format!("{uid}:{gid}");
+        let owned = Command::new("chown")
+            .args(["-hR", &owner])
+            .arg(&context)
+            .status();
+        assert!(owned.is_ok_and(|it| it.success()), "chown of the context");
         let build = |command: &mut Command, store: &Path, out: &Path| {
             command.args(["build", "--root"]).arg(store);
             for (name, tag) in [("busybox", "latest"), ("busybox:onbuild", "onbuild")] {

@@ -368,7 +368,7 @@ mod tests {
         let image = ImageConfig::scratch(&Platform::for_arch("x86_64"));
         assert_eq!(
             String::from_utf8_lossy(&image.to_bytes()),
-            r#"{"architecture":"amd64","config":{},"os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#
+            r#"{"architecture":"amd64","config":{"WorkingDir":"/"},"os":"linux","rootfs":{"type":"layers","diff_ids":[]}}"#
         );
     }
 
