@@ -204,10 +204,13 @@ impl Build {
         self
     }
 
-    /// Clamps all times, in seconds since the epoch; a build arg `SOURCE_DATE_EPOCH` wins.
+    /// Clamps all times, in seconds since the epoch, and gives `ARG SOURCE_DATE_EPOCH` its value, as buildx does; a build
+    /// arg of that name wins.
     #[must_use]
     pub fn source_date_epoch(mut self, seconds: i64) -> Self {
         self.plan.source_date_epoch = Some(seconds);
+        let arg = self.plan.build_args.entry("SOURCE_DATE_EPOCH".to_owned());
+        arg.or_insert_with(|| seconds.to_string());
         self
     }
 
