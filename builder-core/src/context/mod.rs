@@ -1,7 +1,7 @@
 //! Which input files, and in which order?
 //!
-//! A [`Tree`] is a read-only set of files: the build context after `.dockerignore` ([`local`]) or a root file
-//! system ([`rooted`]). [`resolve`] follows symlinks inside a tree and never out of it; [`select`] finds what a COPY
+//! A [`Tree`] is a read-only set of files: the build context after `.dockerignore` ([`LocalTree`]) or a root file
+//! system ([`RootTree`]). [`resolve`] follows symlinks inside a tree and never out of it; [`select`] finds what a COPY
 //! source means; [`digests`] says what the files hold, and remembers it.
 //!
 //! Promises: listings are in byte order; an unchanged context costs a walk that only looks (no file is opened); a path

@@ -257,7 +257,9 @@ impl<R: Read> Read for Counted<R> {
     fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
         let n = self.inner.read(buf)?;
         self.done += n as u64;
-        if self.done - self.told >= BYTES_PER_EVENT || (n == 0 && self.told < self.done) {
+        let last = n == 0 && self.told < self.done;
+        // A small layer is there before anybody can read of it.
+        if self.total >= BYTES_PER_EVENT && (last || self.done - self.told >= BYTES_PER_EVENT) {
             self.told = self.done;
             self.inputs.events.emit(Event::Transfer {
                 vertex: self.vertex,

@@ -13,7 +13,7 @@
 //! time. The first failure cancels the rest.
 //!
 //! A root file system is a list of [`Layer`](crate::cache::Layer)s. A step that must see files gets them through `snapshot`, whose layers
-//! are fetched and unpacked when the first step asks ([`layers`]).
+//! are fetched and unpacked when the first step asks (`layers`).
 //!
 //! Not here: terminals, flags, outputs.
 

@@ -1,6 +1,7 @@
 //! Tests of the library from outside, in one binary.
 
 mod conformance;
+mod cross_checks;
 mod dockerfile_cases;
 mod dockerfile_properties;
 mod layers;
