@@ -30,7 +30,8 @@ struct Step {
     started: Option<Instant>,
     stdout: Lines,
     stderr: Lines,
-    transfers: BTreeMap<String, Instant>,
+    /// When each was last told of; `None` once it has ended.
+    transfers: BTreeMap<String, Option<Instant>>,
 }
 
 /// How often a transfer that goes on is told.
@@ -86,11 +87,16 @@ impl Plain {
                 total,
             } => {
                 let step = self.step(vertex, out);
-                let whole = total == Some(done);
-                let told = step.transfers.get(&what);
-                if whole || told.is_none_or(|told| told.elapsed() >= TRANSFER) {
+                let told = step.transfers.entry(what.clone());
+                let told = told.or_insert_with(|| Some(Instant::now()));
+                let tell = match told {
+                    // its end was told already
+                    None => false,
+                    Some(at) => total == Some(done) || at.elapsed() >= TRANSFER,
+                };
+                if tell {
+                    *told = (total != Some(done)).then(Instant::now);
                     let _ = writeln!(out, "#{} {}", vertex.0, transfer(&what, done, total));
-                    step.transfers.insert(what, Instant::now());
                 }
             }
             Event::Warning {
@@ -278,6 +284,23 @@ mod tests {
         assert_eq!(
             shown(true, vec![planned("n"), wrote(b"\x07\n")]),
             "#1 n\n#1 0.000 \u{2407}\n"
+        );
+    }
+
+    #[test]
+    fn a_transfer_is_told_when_it_ends_and_once() {
+        let transfer = |done| Event::Transfer {
+            vertex: VertexId(1),
+            what: "blob".to_owned(),
+            done,
+            total: Some(9),
+        };
+        assert_eq!(
+            shown(
+                false,
+                vec![planned("n"), transfer(1), transfer(9), transfer(9)]
+            ),
+            "#1 n\n#1 blob 9B\n"
         );
     }
 
