@@ -14,7 +14,7 @@ use crate::environment::Environment;
 use crate::exit::Failure;
 
 /// What messages call a Dockerfile from standard input.
-const STDIN: &str = "<stdin>";
+pub(super) const STDIN: &str = "<stdin>";
 
 /// Makes the request; nothing is built, fetched or entered yet.
 pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build, Failure> {

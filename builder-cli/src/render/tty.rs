@@ -18,6 +18,8 @@ use super::{Renderer, progress};
 
 pub(super) struct Tty {
     colour: bool,
+    begun: Instant,
+    planned: bool,
     names: BTreeMap<VertexId, String>,
     running: BTreeMap<VertexId, Running>,
     reasons: BTreeMap<VertexId, String>,
@@ -35,6 +37,8 @@ impl Tty {
     pub(super) fn new(colour: bool) -> Self {
         Tty {
             colour,
+            begun: Instant::now(),
+            planned: false,
             names: BTreeMap::new(),
             running: BTreeMap::new(),
             reasons: BTreeMap::new(),
@@ -48,6 +52,7 @@ impl Tty {
             Event::Planned { vertices } => {
                 let pairs = vertices.into_iter().map(|it| (it.id, one_line(&it.name)));
                 self.names.extend(pairs);
+                self.planned = true;
             }
             Event::Started { vertex } => {
                 self.running(vertex);
@@ -122,6 +127,13 @@ impl Tty {
     fn live(&self, columns: usize, rows: usize) -> Vec<String> {
         let mut lines = Vec::new();
         let width = columns.saturating_sub(1);
+        if !self.planned {
+            let took = seconds(self.begun.elapsed());
+            lines.push(cut(
+                &format!(" => [internal] look up base images  {took}"),
+                width,
+            ));
+        }
         for (vertex, running) in &self.running {
             let took = seconds(running.started.elapsed());
             let name = cut(
@@ -179,6 +191,7 @@ impl Renderer for Tty {
 
     fn end(&mut self) {
         self.running.clear();
+        self.planned = true;
         self.draw(None);
     }
 }

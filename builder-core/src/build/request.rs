@@ -317,7 +317,11 @@ impl Build {
         }
     }
 
-    fn read_dockerfile(&self) -> Result<(String, String), BuildError> {
+    /// Returns the Dockerfile's name, as messages have it, and its text.
+    ///
+    /// # Errors
+    /// It cannot be read, or is no text.
+    pub fn read_dockerfile(&self) -> Result<(String, String), BuildError> {
         if let Some(text) = &self.text {
             return Ok(text.clone());
         }
