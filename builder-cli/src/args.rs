@@ -215,7 +215,12 @@ fn command() -> clap::Command {
             false => arg.action(ArgAction::Count),
         }
     });
-    Cli::command().mut_subcommand("build", |build| build.args(refused))
+    // A flag given twice counts as it was given last, as with Docker: wrappers add theirs in front.
+    let last_wins = |command: clap::Command| command.args_override_self(true);
+    Cli::command()
+        .mut_subcommand("build", |build| last_wins(build.args(refused)))
+        .mut_subcommand("plan", last_wins)
+        .mut_subcommand("check", last_wins)
 }
 
 fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
@@ -240,6 +245,22 @@ mod tests {
     #[test]
     fn the_command_line_contradicts_itself_nowhere() {
         command().debug_assert();
+    }
+
+    #[test]
+    fn lists_grow_and_of_the_rest_the_last_counts() {
+        let line = "builder build -t a --root x --root y --tag b --target s --target t .";
+        let matches = command().try_get_matches_from(line.split(' '));
+        match matches.map(|matches| read(&matches)) {
+            Ok(Ok(Cli {
+                command: Command::Build(args),
+            })) => {
+                assert_eq!(args.tag, ["a", "b"]);
+                assert_eq!(args.inputs.root, Some(PathBuf::from("y")));
+                assert_eq!(args.inputs.target.as_deref(), Some("t"));
+            }
+            other => panic!("{other:?}"),
+        }
     }
 
     #[test]
