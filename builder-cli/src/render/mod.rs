@@ -1,7 +1,8 @@
 //! How things look; the only place that prints. Progress and messages go to standard error, results to standard output.
 //!
 //! Events come from many threads; a thread of the [`Reporter`] draws them in the order in which they came. A reader
-//! that went away (a closed pipe) is no error: the build goes on unseen.
+//! that went away (a closed pipe) is no error: the build goes on unseen. One that is slow holds nothing up either: what
+//! steps write waits for it in memory up to [`MAX_WAITING_BYTES`], and beyond that is left out, with a warning.
 
 pub(crate) mod diagnostic;
 mod json;
@@ -11,6 +12,7 @@ mod tty;
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Duration;
@@ -52,9 +54,19 @@ enum Message {
 #[derive(Debug)]
 pub(crate) struct Reporter {
     sender: Sender<Message>,
+    queue: Arc<Queue>,
     thread: Option<JoinHandle<()>>,
 }
 
+/// Bytes of logs on their way to the thread that draws.
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: AtomicUsize,
+    /// Left out, and not told yet.
+    dropped: AtomicUsize,
+}
+
+const MAX_WAITING_BYTES: usize = 32 << 20;
 const TICK: Duration = Duration::from_millis(100);
 
 impl Reporter {
@@ -66,15 +78,24 @@ impl Reporter {
             Mode::Plain { terminal } => Some(Box::new(plain::Plain::new(terminal))),
             Mode::Tty { colour } => Some(Box::new(tty::Tty::new(colour))),
         };
-        let thread = renderer.map(|renderer| std::thread::spawn(move || draw(renderer, &receiver)));
-        Reporter { sender, thread }
+        let queue = Arc::new(Queue::default());
+        let theirs = queue.clone();
+        let thread =
+            renderer.map(|renderer| std::thread::spawn(move || draw(renderer, &receiver, &theirs)));
+        Reporter {
+            sender,
+            queue,
+            thread,
+        }
     }
 
     pub(crate) fn sink(&self) -> Arc<dyn EventSink> {
-        let sender = self.sender.clone();
+        let (sender, queue) = (self.sender.clone(), self.queue.clone());
         Arc::new(move |event: Event| {
-            // Without a thread nobody listens, on purpose.
-            let _ = sender.send(Message::Event(Box::new(event)));
+            if queue.admits(&event) {
+                // Without a thread nobody listens, on purpose.
+                let _ = sender.send(Message::Event(Box::new(event)));
+            }
         })
     }
 
@@ -87,10 +108,49 @@ impl Reporter {
     }
 }
 
-fn draw(mut renderer: Box<dyn Renderer>, receiver: &Receiver<Message>) {
+impl Queue {
+    /// Whether there is room for the event; counts its bytes if so.
+    fn admits(&self, event: &Event) -> bool {
+        let Event::Log { bytes, .. } = event else {
+            return true;
+        };
+        let admitted = self.waiting.load(Ordering::Relaxed) < MAX_WAITING_BYTES;
+        let counter = match admitted {
+            true => &self.waiting,
+            false => &self.dropped,
+        };
+        counter.fetch_add(bytes.len(), Ordering::Relaxed);
+        admitted
+    }
+
+    /// Gives the event's bytes free, and returns a word on what was left out.
+    fn taken(&self, event: &Event) -> Option<Event> {
+        if let Event::Log { bytes, .. } = event {
+            self.waiting.fetch_sub(bytes.len(), Ordering::Relaxed);
+        }
+        match self.dropped.swap(0, Ordering::Relaxed) {
+            0 => None,
+            dropped => Some(Event::Warning {
+                vertex: None,
+                line: None,
+                message: format!(
+                    "{dropped} bytes that steps wrote are not shown: they come faster than they are read"
+                ),
+            }),
+        }
+    }
+}
+
+fn draw(mut renderer: Box<dyn Renderer>, receiver: &Receiver<Message>, queue: &Queue) {
     loop {
         match receiver.recv_timeout(TICK) {
-            Ok(Message::Event(event)) => renderer.event(*event),
+            Ok(Message::Event(event)) => {
+                let word = queue.taken(&event);
+                renderer.event(*event);
+                if let Some(word) = word {
+                    renderer.event(word);
+                }
+            }
             Err(RecvTimeoutError::Timeout) => renderer.tick(),
             Ok(Message::End) | Err(RecvTimeoutError::Disconnected) => break,
         }
@@ -117,4 +177,33 @@ pub(crate) fn note(text: &str) {
 /// One write, so that lines of several processes do not mix.
 fn progress(bytes: &[u8]) {
     let _ = std::io::stderr().lock().write_all(bytes);
+}
+
+#[cfg(test)]
+mod tests {
+    use builder_core::progress::{Stream, VertexId};
+
+    use super::*;
+
+    #[test]
+    fn what_comes_too_fast_is_left_out_and_told() {
+        let queue = Queue::default();
+        let log = |length| Event::Log {
+            vertex: VertexId(0),
+            stream: Stream::Stdout,
+            bytes: vec![b'x'; length],
+        };
+        let exported = Event::Exported {
+            what: String::new(),
+        };
+        assert!(queue.admits(&log(MAX_WAITING_BYTES)));
+        assert!(!queue.admits(&log(7)));
+        assert!(queue.admits(&exported));
+        let told = queue.taken(&log(MAX_WAITING_BYTES));
+        assert!(
+            matches!(told, Some(Event::Warning { message, .. }) if message.starts_with("7 bytes"))
+        );
+        assert!(queue.admits(&log(1)));
+        assert_eq!(queue.taken(&log(1)), None);
+    }
 }
