@@ -47,7 +47,7 @@ pub(crate) struct Inputs {
     /// Value of an ARG; K alone takes it from the environment
     #[arg(long, value_name = "K=V")]
     pub(crate) build_arg: Vec<String>,
-    /// Name for FROM and --from: a directory, docker-image://REF or oci-layout://PATH[:TAG]
+    /// Name for FROM and --from: a directory, `docker-image://REF` or `oci-layout://PATH[:TAG]`
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
     /// Label of the image
@@ -79,7 +79,7 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
     /// Where the result goes besides the store: a directory for its files, or
-    /// type=oci|docker|local|tar,dest=PATH[,tar=false][,compression=gzip|zstd|uncompressed][,compression-level=N]
+    /// `type=oci|docker|local|tar,dest=PATH[,tar=false][,compression=gzip|zstd|uncompressed][,compression-level=N]`
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Write the image's id (its config's digest) to a file
