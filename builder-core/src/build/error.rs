@@ -86,7 +86,7 @@ impl BuildError {
             BuildError::Parse(it) => of(it, it.error.hint()),
             BuildError::Plan(it) => of(it, it.error.hint.clone()),
             BuildError::Solve(it) => of(it, it.error.kind.hint()),
-            BuildError::Base(it) => of(it, None),
+            BuildError::Base(it) => of(it, it.error.hint()),
             _ => None,
         }
     }

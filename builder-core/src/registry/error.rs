@@ -93,6 +93,12 @@ pub enum RegistryError {
     },
     #[error("{} lacks {what}", path.display())]
     Incomplete { path: PathBuf, what: String },
+    #[error("{source}; before that, {}", mirrors.join("; "))]
+    AfterMirrors {
+        /// What each mirror said, in order.
+        mirrors: Vec<String>,
+        source: Box<RegistryError>,
+    },
     #[error("cannot set up TLS: {0}")]
     Tls(String),
     #[error(transparent)]
@@ -108,6 +114,19 @@ fn list<T: ToString>(items: &[T]) -> String {
 }
 
 impl RegistryError {
+    /// Returns what to do, where it is known.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            RegistryError::AfterMirrors { source, .. } => source.hint(),
+            RegistryError::Unreachable { .. } => Some(
+                "is the network there? A mirror can be named in registries.conf (`--registries-conf`), and a base on \
+                 disk with `--build-context NAME=oci-layout://PATH`"
+                    .to_owned(),
+            ),
+            _ => None,
+        }
+    }
+
     pub(crate) fn not_a_name(name: &str) -> Self {
         RegistryError::NotAName {
             name: name.to_owned(),

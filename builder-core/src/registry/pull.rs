@@ -95,7 +95,8 @@ impl Client {
         blobs: &Blobs,
     ) -> Result<Resolved, RegistryError> {
         let endpoints = self.inner.options.registries.endpoints(reference)?;
-        let mut outcome = None;
+        let mut mirrors = Vec::new();
+        let mut outcome: Option<RegistryError> = None;
         for endpoint in endpoints {
             match self
                 .inner
@@ -103,17 +104,20 @@ impl Client {
                 .await
             {
                 Err(error) if is_final(&error) => return Err(error),
-                Err(error) => outcome = Some(Err(error)),
+                Err(error) => mirrors.extend(outcome.replace(error).map(|it| it.to_string())),
                 found => return found,
             }
         }
         // There is always the source, and so an outcome.
-        outcome.unwrap_or_else(|| {
-            Err(RegistryError::NotFound {
-                what: reference.to_string(),
-                host: reference.domain().to_owned(),
-            })
-        })
+        let source = outcome.unwrap_or_else(|| RegistryError::NotFound {
+            what: reference.to_string(),
+            host: reference.domain().to_owned(),
+        });
+        if mirrors.is_empty() {
+            return Err(source);
+        }
+        let source = Box::new(source);
+        Err(RegistryError::AfterMirrors { mirrors, source })
     }
 
     /// Fetches a blob into `blobs`, verified; does nothing where it is there.
