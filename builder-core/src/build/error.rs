@@ -64,6 +64,8 @@ pub struct Located<E> {
     pub text: String,
     /// `None` where the author wrote nothing that is to blame.
     pub span: Option<Span>,
+    /// What to do, where the error itself does not know.
+    pub hint: Option<String>,
 }
 
 impl BuildError {
@@ -86,7 +88,7 @@ impl BuildError {
             BuildError::Parse(it) => of(it, it.error.hint()),
             BuildError::Plan(it) => of(it, it.error.hint.clone()),
             BuildError::Solve(it) => of(it, it.error.kind.hint()),
-            BuildError::Base(it) => of(it, it.error.hint()),
+            BuildError::Base(it) => of(it, it.hint.clone().or_else(|| it.error.hint())),
             _ => None,
         }
     }

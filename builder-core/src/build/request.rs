@@ -306,9 +306,14 @@ impl Build {
             };
             let all = missing.into_iter().map(|(base, span)| async move {
                 let found = bases.resolve(&base).await;
-                found.map(|found| (base, found)).map_err(|error| {
-                    BuildError::Base(Box::new(located(error, file, text, Some(span))))
-                })
+                found
+                    .map_err(|error| {
+                        let mut located = located(error, file, text, Some(span));
+                        located.hint =
+                            stage_meant(ast, text.get(span.start..span.end).unwrap_or_default());
+                        BuildError::Base(Box::new(located))
+                    })
+                    .map(|found| (base, found))
             });
             for (base, found) in futures_util::future::try_join_all(all).await? {
                 known.insert(base.clone(), info(&base, &found));
@@ -472,12 +477,23 @@ impl Build {
     }
 }
 
+/// Returns the stage whose name is much like that of an image which cannot be had.
+fn stage_meant(ast: &ast::Dockerfile, name: &str) -> Option<String> {
+    let stages = ast.stages.iter();
+    let names: Vec<&str> = stages
+        .filter_map(|stage| Some(stage.from.alias.as_ref()?.raw.as_str()))
+        .collect();
+    let near = dockerfile::nearest(name, &names)?;
+    Some(format!("did you mean the stage `{near}`?"))
+}
+
 fn located<E>(error: E, file: &str, text: &str, span: Option<Span>) -> Located<E> {
     Located {
         error,
         file: file.to_owned(),
         text: text.to_owned(),
         span,
+        hint: None,
     }
 }
 
