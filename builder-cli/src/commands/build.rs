@@ -88,13 +88,17 @@ fn mode(quiet: bool, progress: Progress, environment: &Environment) -> Mode {
     }
 }
 
-/// The first SIGINT or SIGTERM cancels the build, which then ends by itself; the second ends the process.
+/// The first SIGINT, SIGTERM or SIGHUP cancels the build, which then ends by itself; the second ends the process.
 fn watch_signals(token: CancellationToken, interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
     let failed = |error| Failure::Io(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
     tokio::spawn(async move {
-        either(&mut interrupt, &mut terminate).await;
+        tokio::select! {
+            () = either(&mut interrupt, &mut terminate) => {}
+            _ = hangup.recv() => {}
+        }
         interrupted.store(true, Ordering::SeqCst);
         token.cancel();
         either(&mut interrupt, &mut terminate).await;

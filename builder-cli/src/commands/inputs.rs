@@ -25,7 +25,8 @@ pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build
         Some(file) => build.dockerfile(file),
         None => build,
     };
-    if let Some(target) = inputs.target {
+    // Scripts pass an empty one for the last stage.
+    if let Some(target) = inputs.target.filter(|it| !it.is_empty()) {
         build = build.target(target);
     }
     for text in &inputs.build_arg {

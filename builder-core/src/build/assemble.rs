@@ -7,7 +7,7 @@ use crate::image::time::{parse_rfc3339, rfc3339};
 use crate::image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
 use crate::layer::compression::{Compression, compress};
 use crate::plan::Plan;
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 use super::BuildError;
 
@@ -96,8 +96,10 @@ fn layer_blob(store: &Store, layer: &Layer, how: Compression) -> Result<Descript
     let mut out = blobs.raw_writer()?;
     let made = compress(&mut tar, how, &mut out).map_err(BuildError::Compress)?;
     if made.diff_id != layer.diff_id {
-        let (expected, actual) = (layer.diff_id.0, made.diff_id.0);
-        return Err(StoreError::Mismatch { expected, actual }.into());
+        // Out of the way, so that the next build makes it again.
+        blobs.remove(&blob.digest)?;
+        let digest = blob.digest;
+        return Err(BuildError::Damaged { digest });
     }
     out.commit_hashed(made.digest)?;
     let descriptor = Descriptor::new(made.media_type, made.digest, made.size);

@@ -22,8 +22,14 @@ pub enum BuildError {
         path: PathBuf,
         source: std::io::Error,
     },
-    #[error("{} is not text: it holds bytes that are not UTF-8", path.display())]
-    NotText { path: PathBuf },
+    #[error("{}:{line} holds bytes that are not UTF-8", path.display())]
+    NotText {
+        path: PathBuf,
+        /// 1-based.
+        line: usize,
+    },
+    #[error("output {}: {reason}", dest.display())]
+    Destination { dest: PathBuf, reason: &'static str },
     #[error("{}", .0.error)]
     Parse(Box<Located<ParseError>>),
     #[error("{}", .0.error)]
@@ -47,6 +53,8 @@ pub enum BuildError {
     Export(#[from] ExportError),
     #[error("compressing a layer: {0}")]
     Compress(#[source] crate::layer::LayerError),
+    #[error("layer {digest} was damaged in the store and has been removed: build again")]
+    Damaged { digest: crate::digest::Digest },
     #[error("no store was given: call `Build::store`")]
     NoStore,
     #[error("a worker thread ended early: {0}")]

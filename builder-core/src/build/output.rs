@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use super::BuildError;
+
 use crate::layer::compression::Compression;
 
 /// One `--output`.
@@ -30,6 +32,35 @@ pub enum Output {
 }
 
 impl Output {
+    /// Refuses, before anything is built, a destination that cannot be written.
+    pub(super) fn check(&self) -> Result<(), BuildError> {
+        let (dest, is_directory) = match self {
+            Output::OciArchive { dest, .. }
+            | Output::DockerArchive { dest, .. }
+            | Output::Tar { dest } => (dest, false),
+            Output::OciDirectory { dest, .. } | Output::Local { dest } => (dest, true),
+        };
+        let wrong = |reason| {
+            let dest = dest.clone();
+            Err(BuildError::Destination { dest, reason })
+        };
+        match (std::fs::metadata(dest), is_directory) {
+            (Ok(there), true) if !there.is_dir() => {
+                wrong("a file is there, and a directory would be written")
+            }
+            (Ok(there), false) if there.is_dir() => {
+                wrong("a directory is there, and a file would be written")
+            }
+            (Err(_), false) => match dest.parent() {
+                Some(parent) if !parent.as_os_str().is_empty() && !parent.is_dir() => {
+                    wrong("its directory does not exist")
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
     /// Returns how the layers of an image output are compressed; `None` for a tree of files.
     pub(super) fn compression(&self) -> Option<Compression> {
         match self {

@@ -1,6 +1,7 @@
 //! What a user asks for, and how it is answered.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -335,16 +336,18 @@ impl Build {
             path: path.clone(),
             source,
         };
-        let metadata = std::fs::metadata(&path).map_err(failed)?;
-        if !metadata.is_file() {
-            return Err(failed(std::io::Error::other("it is not a regular file")));
-        }
-        if metadata.len() > MAX_DOCKERFILE_BYTES {
+        let file = std::fs::File::open(&path).map_err(failed)?;
+        let mut bytes = Vec::new();
+        let read = file.take(MAX_DOCKERFILE_BYTES + 1).read_to_end(&mut bytes);
+        if read.map_err(failed)? as u64 > MAX_DOCKERFILE_BYTES {
             return Err(failed(std::io::Error::other("it is larger than 64 MiB")));
         }
-        let bytes = std::fs::read(&path).map_err(failed)?;
-        let text =
-            String::from_utf8(bytes).map_err(|_| BuildError::NotText { path: path.clone() })?;
+        let text = String::from_utf8(bytes).map_err(|error| {
+            let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = valid.iter().filter(|&&b| b == b'\n').count() + 1;
+            let path = path.clone();
+            BuildError::NotText { path, line }
+        })?;
         Ok((path.display().to_string(), text))
     }
 
@@ -367,6 +370,7 @@ impl Build {
         // Whoever drops this future cancels what it started.
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
+        self.outputs.iter().try_for_each(Output::check)?;
         let store = self.open_store()?;
         if let Some((rung, reason)) = self.isolation.clone() {
             events.emit(Event::Isolation { rung, reason });

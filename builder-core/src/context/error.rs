@@ -26,6 +26,8 @@ pub enum ContextError {
         place: &'static str,
         /// The path is there, but an ignore file leaves it out.
         ignored_by: Option<String>,
+        /// It is there, but is a symlink to nothing inside.
+        leads_out: bool,
         /// A path of the tree with a similar name.
         near: Option<String>,
     },
@@ -49,6 +51,9 @@ impl ContextError {
             } => Some(format!(
                 "{file} leaves it out; add `!{pattern}` there to keep it"
             )),
+            ContextError::NotFound {
+                leads_out: true, ..
+            } => Some("it is a symbolic link that leads out, or to nothing".to_owned()),
             ContextError::NotFound {
                 near: Some(near), ..
             } => Some(format!("did you mean `{near}`?")),

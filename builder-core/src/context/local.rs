@@ -100,7 +100,8 @@ pub struct LocalTree {
 }
 
 impl LocalTree {
-    /// Walks `directory`, leaving out what `ignore` says.
+    /// Walks `directory`, leaving out what `ignore` says, and the directory with the device and inode `leave_out`: the
+    /// builder's own store is no source.
     ///
     /// # Errors
     /// Where `directory` is none, or something in it cannot be read.
@@ -108,6 +109,7 @@ impl LocalTree {
         directory: &Path,
         ignore: Option<IgnoreFile>,
         place: &'static str,
+        leave_out: Option<(u64, u64)>,
     ) -> Result<LocalTree, ContextError> {
         let shown = directory.display().to_string();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -125,6 +127,7 @@ impl LocalTree {
         let walk = Walk {
             disk: &disk,
             patterns: ignore.as_ref().map(|it| &it.patterns),
+            leave_out,
         };
         let mut nodes = BTreeMap::new();
         walk.directory(b"", &ParentMatch::default())?
@@ -152,6 +155,7 @@ impl LocalTree {
 struct Walk<'a> {
     disk: &'a RootTree,
     patterns: Option<&'a Patterns>,
+    leave_out: Option<(u64, u64)>,
 }
 
 /// A directory's nodes and those of its subdirectories.
@@ -175,6 +179,10 @@ impl Walk<'_> {
         let mut nodes = Vec::new();
         let mut inside = Vec::new();
         for node in self.disk.children(path)? {
+            let inode = (node.stamp.device, node.stamp.inode);
+            if node.kind.is_dir() && self.leave_out == Some(inode) {
+                continue;
+            }
             let Some(patterns) = self.patterns else {
                 if node.kind.is_dir() {
                     inside.push((node.path.clone(), ParentMatch::default(), false));

@@ -93,12 +93,13 @@ fn not_found(tree: &dyn Tree, pattern: &str, path: &[u8]) -> ContextError {
         .unwrap_or_default()
         .into_iter()
         .map(|node| String::from_utf8_lossy(&node.path).into_owned())
-        .filter(|name| is_near(name, &wanted))
+        .filter(|name| *name != wanted && is_near(name, &wanted))
         .min();
     ContextError::NotFound {
         pattern: pattern.to_owned(),
         place: tree.place(),
         ignored_by: tree.ignored_by(path),
+        leads_out: matches!(tree.lookup(path), Ok(Some(_))),
         near,
     }
 }

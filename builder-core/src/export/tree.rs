@@ -93,9 +93,16 @@ impl Local<'_> {
         };
         match &node.kind {
             NodeKind::Directory => match rustix::fs::mkdirat(&parent, name, Mode::RWXU) {
-                Ok(()) | Err(Errno::EXIST) => {
-                    self.open(&node.path, flags, Mode::empty())?;
-                }
+                Ok(()) => {}
+                Err(Errno::EXIST) => match self.open(&node.path, flags, Mode::empty()) {
+                    Ok(_) => {}
+                    // A link or a file is in the way: it is replaced, never followed.
+                    Err(Errno::LOOP | Errno::NOTDIR) => {
+                        replace()?;
+                        rustix::fs::mkdirat(&parent, name, Mode::RWXU)?;
+                    }
+                    Err(error) => return Err(error.into()),
+                },
                 Err(error) => return Err(error.into()),
             },
             NodeKind::File => {

@@ -18,6 +18,10 @@ pub struct PlanError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum PlanErrorKind {
+    #[error(
+        "the frontend `{image}` is not known: only Dockerfiles as `docker/dockerfile` reads them are"
+    )]
+    UnknownSyntax { image: String },
     #[error("target stage `{name}` could not be found")]
     UnknownTarget { name: String },
     #[error("`{word}`: {error}")]

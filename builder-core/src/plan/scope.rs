@@ -153,7 +153,10 @@ pub(super) fn expand_words(
         .map_err(|error| word_error(&word.raw, word.span, error))
 }
 
+/// A word may be a whole file long; a message is not.
+const SHOWN_CHARS: usize = 120;
+
 fn word_error(word: &str, span: Span, error: crate::dockerfile::word::WordError) -> PlanError {
-    let word = word.to_owned();
+    let word: String = word.chars().take(SHOWN_CHARS).collect();
     PlanError::new(PlanErrorKind::Word { word, error }, span)
 }

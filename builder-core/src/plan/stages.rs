@@ -77,6 +77,7 @@ pub fn step(
     options: &PlanOptions,
     known: &BTreeMap<Base, BaseInfo>,
 ) -> Result<Step, PlanError> {
+    refuse_unknown_syntax(file, options)?;
     let target_name = options
         .target
         .clone()
@@ -103,6 +104,31 @@ pub fn step(
     }
     let plan = lower::lower(&frame, &stages, &needed, target)?;
     Ok(Step::Ready(Box::new(plan)))
+}
+
+/// A `# syntax=` names who reads the file. BuildKit's own frontend is what this is; another would read it otherwise.
+fn refuse_unknown_syntax(file: &Dockerfile, options: &PlanOptions) -> Result<(), PlanError> {
+    const KNOWN: [&str; 2] = [
+        "docker.io/docker/dockerfile",
+        "docker.io/docker/dockerfile-upstream",
+    ];
+    let Some(syntax) = &file.directives.syntax else {
+        return Ok(());
+    };
+    if options.build_args.contains_key("BUILDKIT_SYNTAX") {
+        return Ok(());
+    }
+    // Arguments for the frontend may follow its name.
+    let image = syntax.raw.split_whitespace().next().unwrap_or_default();
+    let known = image
+        .parse::<Reference>()
+        .is_ok_and(|it| KNOWN.contains(&it.repository().as_str()));
+    if known {
+        return Ok(());
+    }
+    let image = image.to_owned();
+    let error = PlanError::new(PlanErrorKind::UnknownSyntax { image }, syntax.span);
+    Err(error.hint("to have it read as `docker/dockerfile` would, pass --build-arg BUILDKIT_SYNTAX=docker/dockerfile"))
 }
 
 fn prepare<'a>(frame: &mut Frame<'a>) -> Result<Vec<Prepared<'a>>, PlanError> {

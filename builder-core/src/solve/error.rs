@@ -54,6 +54,8 @@ pub enum SolveErrorKind {
     MissingSecret { id: String },
     #[error("the image has {diff_ids} layers in its config but {layers} in its manifest")]
     LayerCount { diff_ids: usize, layers: usize },
+    #[error("the image has more than {max} layers, which is all that overlayfs can stack")]
+    TooManyLayers { max: usize },
     #[error("the context `{name}` was not given")]
     MissingContext { name: String },
     #[error("cannot {action}: {source}")]
@@ -83,6 +85,9 @@ impl SolveErrorKind {
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),
+            SolveErrorKind::TooManyLayers { .. } => {
+                Some("put several commands into one RUN, or copy a stage into a new one".to_owned())
+            }
             SolveErrorKind::Exit { code: 127, .. } => {
                 Some("127 means that a program was not found: is it installed in an earlier step, and in PATH?".to_owned())
             }

@@ -89,15 +89,15 @@ pub(super) fn refuse(op: &CopyOp) -> Result<(), SolveErrorKind> {
 fn on_parent(
     inputs: &Inputs,
     parent: &[Layer],
-    change: impl FnOnce(&mut Target<'_>, &Accounts) -> Result<(), FileError>,
+    change: impl FnOnce(&mut Target, &Accounts) -> Result<(), FileError>,
 ) -> Result<Layer, SolveErrorKind> {
     let root = if parent.is_empty() {
         None
     } else {
         Some(view(inputs, parent)?)
     };
-    let below = root.as_ref().map(|root| root.tree.as_ref());
-    let accounts = Accounts::read(below);
+    let below = root.map(|root| root.tree);
+    let accounts = Accounts::read(below.as_deref());
     let clamp = inputs.plan.source_date_epoch;
     let now = clamp.unwrap_or(inputs.options.now);
     let mut target = Target::new(below, now);
@@ -148,12 +148,13 @@ pub(super) fn context_path(
             ),
         });
     }
-    let tree = LocalTree::walk(&context.path, None, "the build context")?;
+    let tree = LocalTree::walk(&context.path, None, "the build context", None)?;
     let node = resolve(&tree, path.as_bytes(), Follow::Last)?;
     let node = node.ok_or_else(|| crate::context::ContextError::NotFound {
         pattern: path.to_owned(),
         place: "the build context",
         ignored_by: None,
+        leads_out: false,
         near: None,
     })?;
     use std::os::unix::ffi::OsStrExt;

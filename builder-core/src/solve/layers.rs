@@ -17,6 +17,9 @@ use crate::layer::compression::decompressor;
 use crate::progress::{Event, VertexId};
 use crate::registry::{Progress, Resolved, Source};
 
+/// The kernel's limit is 500 lower directories; the sandbox adds one for mount points.
+const MAX_LAYERS: usize = 499;
+
 /// Returns the layers of a resolved image, base first.
 ///
 /// # Errors
@@ -155,6 +158,9 @@ impl LayerLoader {
         let Some(top) = chains.last() else {
             return Ok(());
         };
+        if chains.len() > MAX_LAYERS {
+            return Err(SolveErrorKind::TooManyLayers { max: MAX_LAYERS });
+        }
         if inputs.snapshots.has(*top) && chains.iter().all(|chain| inputs.snapshots.has(*chain)) {
             return Ok(());
         }

@@ -388,13 +388,17 @@ fn forward(
     })
 }
 
+/// A command may be a whole file long; a message is not.
+const SHOWN_CHARS: usize = 200;
+
 fn shown_command(args: &[String]) -> String {
     let text = args.join(" ");
     let first = text.lines().next().unwrap_or_default();
-    if first.len() < text.trim_end().len() {
-        format!("{first} …")
+    let shown: String = first.chars().take(SHOWN_CHARS).collect();
+    if shown.len() < text.trim_end().len() {
+        format!("{shown} …")
     } else {
-        first.to_owned()
+        shown
     }
 }
 

@@ -40,6 +40,7 @@ pub(super) fn gather(op: &CopyOp, trees: &[Option<KnownTree>]) -> Result<Selecti
                         pattern: pattern.clone(),
                         place: "an empty stage",
                         ignored_by: None,
+                        leads_out: false,
                         near: None,
                     }
                     .into());
@@ -86,6 +87,7 @@ pub(super) fn gather_mount(
             pattern: path.to_owned(),
             place: known.tree.place(),
             ignored_by: None,
+            leads_out: false,
             near: None,
         })?;
     for one in found {
@@ -134,6 +136,7 @@ fn with_parents(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, FileErro
         pattern: pattern.to_owned(),
         place: tree.place(),
         ignored_by: None,
+        leads_out: false,
         near: None,
     };
     let base = resolve(tree, pivot.as_bytes(), Follow::Last)?.ok_or_else(not_found)?;
@@ -202,6 +205,7 @@ impl Digester {
 
     fn inline(&mut self, name: &str, content: &str) {
         let digest = ContentDigest::of(content.as_bytes());
+        self.feed(name.as_bytes());
         self.part(format!("heredoc {name}"), format!("content={digest}"));
     }
 

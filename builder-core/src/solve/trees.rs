@@ -37,7 +37,12 @@ impl Context {
             Some(_) => "the named context",
         };
         let ignore = find_ignore_file(&dir.path, dir.dockerfile.as_deref())?;
-        let local = Arc::new(LocalTree::walk(&dir.path, ignore, place)?);
+        let local = Arc::new(LocalTree::walk(
+            &dir.path,
+            ignore,
+            place,
+            store_inode(inputs),
+        )?);
         let path = dir.path.canonicalize().unwrap_or_else(|_| dir.path.clone());
         let id = ContentDigest::of(path.as_os_str().as_encoded_bytes());
         let file = inputs.store.cache_dir().join("files").join(id.to_string());
@@ -55,6 +60,13 @@ impl Context {
         let present = |path: &[u8]| self.local.lookup(path).is_ok_and(|node| node.is_some());
         let _ = self.known.digests.save(inputs.store.tmp_dir(), &present);
     }
+}
+
+/// Tells the store's directory from others: it may be inside a context.
+pub(super) fn store_inode(inputs: &Inputs) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt;
+    let metadata = std::fs::metadata(inputs.store.root()).ok()?;
+    Some((metadata.dev(), metadata.ino()))
 }
 
 /// A root file system, read through a mount that goes when this does.

@@ -31,7 +31,9 @@ pub enum StoreError {
         path.display()
     )]
     Permission { action: &'static str, path: PathBuf },
-    #[error("{} is not an OCI image layout of version 1: choose another directory", path.display())]
+    #[error("{} has other things in it and is no store: choose an empty directory", path.display())]
+    Foreign { path: PathBuf },
+    #[error("{} is damaged, or not of an OCI image layout of version 1: choose another directory", path.display())]
     NotALayout { path: PathBuf },
     #[error("{} is damaged ({source}): repair it, or remove it to forget the names of images", path.display())]
     Index {

@@ -73,6 +73,7 @@ impl Store {
     /// # Errors
     /// Where the directory cannot be made or written, or `oci-layout` says that it is something else.
     pub fn open(root: &Path) -> Result<Store, StoreError> {
+        refuse_foreign(root)?;
         let directories = ["", "blobs/sha256", "cache", "locks", "snapshots", "tmp"];
         for directory in directories {
             let path = root.join(directory);
@@ -175,6 +176,33 @@ fn init(root: &Path, tmp: &tmp::ProcessDir) -> Result<(), StoreError> {
     Ok(())
 }
 
+/// A directory with other things in it is not made a store: who removes the store would remove them.
+fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
+    let Ok(entries) = fs::read_dir(root) else {
+        return Ok(());
+    };
+    const OURS: [&str; 7] = [
+        "blobs",
+        "cache",
+        "locks",
+        "snapshots",
+        "tmp",
+        "oci-layout",
+        "index.json",
+    ];
+    for entry in entries.flatten() {
+        let name = entry.file_name();
+        if OURS.iter().any(|ours| name == *ours) {
+            return Ok(());
+        }
+        if name != "lost+found" {
+            let path = root.to_owned();
+            return Err(StoreError::Foreign { path });
+        }
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,7 +256,15 @@ mod tests {
         let path = dir.path().join("locks/use");
         assert!(Lock::try_exclusive(&path).expect("lock").is_none());
         drop(store);
-        assert!(Lock::try_exclusive(&path).expect("lock").is_some());
+        // A program that another test starts at this moment has the descriptor until its exec.
+        let free = || Lock::try_exclusive(&path).expect("lock").is_some();
+        let tries = (0..200).any(|_| {
+            free() || {
+                std::thread::sleep(std::time::Duration::from_millis(10));
+                false
+            }
+        });
+        assert!(tries, "the lock is still held");
     }
 
     #[test]

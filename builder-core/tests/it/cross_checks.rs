@@ -106,7 +106,7 @@ fn ours(dir: &Path, patterns: &[&str]) -> BTreeSet<String> {
         name: ".dockerignore".to_owned(),
         patterns: Patterns::new(&patterns).expect("patterns"),
     };
-    let tree = LocalTree::walk(dir, Some(ignore), "the build context").expect("a walk");
+    let tree = LocalTree::walk(dir, Some(ignore), "the build context", None).expect("a walk");
     let nodes = tree.walk(b"").expect("nodes");
     nodes
         .into_iter()

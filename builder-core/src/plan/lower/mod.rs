@@ -178,6 +178,19 @@ impl<'a> Lowering<'_, 'a> {
             Ground::Base(base) => {
                 let info = &self.frame.known[base];
                 let mut config = info.config.clone();
+                let found = config.platform();
+                if !found.os.is_empty() && !prepared.platform.runs(&found) {
+                    let head = &prepared.stage.head;
+                    self.warnings.push(PlanWarning {
+                        message: format!(
+                            "base image {} is for {found}, not for {}",
+                            base.describe(),
+                            prepared.platform
+                        ),
+                        span: Some(head.span),
+                        line: Some(head.lines.0),
+                    });
+                }
                 config.created = None;
                 if !prepared.replaced {
                     config.config.on_build.clear();

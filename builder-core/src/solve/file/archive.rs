@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::FileError;
 use super::error::shown;
 use super::target::{Data, Target};
-use crate::context::{Lookup, Node, Tree, join_path, parent_path};
+use crate::context::{Follow, Lookup, Node, Tree, join_path, parent_path, resolve};
 use crate::layer::compression::decompressor;
 use crate::layer::{Entry, EntryKind, Reader, ReaderOptions};
 
@@ -23,7 +23,7 @@ impl Unpack<'_> {
     /// Unpacks `node` at `dest` if it is a tar archive, plain or compressed, and says whether it was one.
     pub(super) fn try_unpack(
         &self,
-        target: &mut Target<'_>,
+        target: &mut Target,
         tree: &dyn Tree,
         node: &Node,
         dest: &[u8],
@@ -41,7 +41,10 @@ impl Unpack<'_> {
             let offset = match entry.kind {
                 EntryKind::File { .. } => {
                     let offset = spool.stream_position().map_err(FileError::Spool)?;
-                    io::copy(&mut reader, &mut spool).map_err(FileError::Spool)?;
+                    io::copy(&mut reader, &mut spool).map_err(|source| FileError::Archive {
+                        name: name.clone(),
+                        source,
+                    })?;
                     Some(offset)
                 }
                 _ => None,
@@ -58,7 +61,7 @@ impl Unpack<'_> {
 
     fn put(
         &self,
-        target: &mut Target<'_>,
+        target: &mut Target,
         base: &[u8],
         name: &str,
         mut entry: Entry,
@@ -76,14 +79,28 @@ impl Unpack<'_> {
         let parent = target.make_directories(parent_path(&whole), self.made_owner)?;
         let last = whole.rsplit(|&b| b == b'/').next().unwrap_or_default();
         let path = join_path(&parent, last);
+        for id in [entry.uid, entry.gid] {
+            if id == u32::MAX {
+                return Err(FileError::NoId { id });
+            }
+        }
         if let EntryKind::Hardlink { target: link } = &entry.kind {
-            let link = inside(link).ok_or_else(|| FileError::Escapes {
+            let inner = inside(link).ok_or_else(|| FileError::Escapes {
                 name: name.to_owned(),
                 entry: String::from_utf8_lossy(link).into_owned(),
             })?;
-            entry.kind = EntryKind::Hardlink {
-                target: join_path(base, &link),
+            let missing = || FileError::LinkTarget {
+                name: name.to_owned(),
+                entry: String::from_utf8_lossy(&entry.path).into_owned(),
+                target: String::from_utf8_lossy(link).into_owned(),
             };
+            // Links on the way are followed inside the root; the last part is linked to, whatever it is.
+            let whole = join_path(base, &inner);
+            let there = resolve(&*target, &whole, Follow::Parents)?.ok_or_else(missing)?;
+            if there.kind.is_dir() || there.path == path {
+                return Err(missing());
+            }
+            return target.link(path, &there);
         }
         match target.lookup(&path)? {
             Some(there) if there.kind.is_dir() && entry.kind != EntryKind::Directory => {

@@ -41,7 +41,7 @@ pub(in crate::solve) struct Found {
 
 /// Copies all of `sources` onto `target` as `op` says.
 pub(in crate::solve) fn copy(
-    target: &mut Target<'_>,
+    target: &mut Target,
     op: &CopyOp,
     sources: &[Source],
     owner: Option<(u32, u32)>,
@@ -68,7 +68,7 @@ pub(in crate::solve) fn copy(
 
 /// Makes the directory of a WORKDIR.
 pub(in crate::solve) fn make_directory(
-    target: &mut Target<'_>,
+    target: &mut Target,
     path: &str,
     owner: (u32, u32),
 ) -> Result<(), FileError> {
@@ -76,14 +76,14 @@ pub(in crate::solve) fn make_directory(
     Ok(())
 }
 
-struct Copier<'t, 'b, 'o> {
-    target: &'t mut Target<'b>,
+struct Copier<'t, 'o> {
+    target: &'t mut Target,
     op: &'o CopyOp,
     owner: Option<(u32, u32)>,
     spool_dir: &'o Path,
 }
 
-impl Copier<'_, '_, '_> {
+impl Copier<'_, '_> {
     fn made_owner(&self) -> (u32, u32) {
         self.owner.unwrap_or((0, 0))
     }
@@ -119,7 +119,14 @@ impl Copier<'_, '_, '_> {
     }
 
     fn inline(&mut self, name: &str, content: &[u8]) -> Result<(), FileError> {
-        let path = self.place(Some(name.as_bytes()))?;
+        // The file is called as the last part of the delimiter, wherever that seems to lead.
+        let last = name
+            .rsplit('/')
+            .find(|part| !matches!(*part, "" | "." | ".."));
+        let last = last.ok_or_else(|| FileError::HeredocName {
+            name: name.to_owned(),
+        })?;
+        let path = self.place(Some(last.as_bytes()))?;
         self.refuse_directory(&path)?;
         let (uid, gid) = self.made_owner();
         let entry = Entry {

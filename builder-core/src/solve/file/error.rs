@@ -21,6 +21,21 @@ pub enum FileError {
     NotADirectory { path: String },
     #[error("`{name}`: the archive holds the name `{entry}`, which leads out of its destination")]
     Escapes { name: String, entry: String },
+    #[error("`{name}`: {source}")]
+    Archive {
+        name: String,
+        source: std::io::Error,
+    },
+    #[error("`{name}`: `{entry}` is a hard link to `{target}`, which is not there")]
+    LinkTarget {
+        name: String,
+        entry: String,
+        target: String,
+    },
+    #[error("`{name}` cannot be the name of a file")]
+    HeredocName { name: String },
+    #[error("{id} is not a user or group: the largest is 4294967294")]
+    NoId { id: u32 },
     #[error("`{name}` is not a user of the image")]
     UnknownUser { name: String },
     #[error("`{name}` is not a group of the image")]
@@ -55,5 +70,6 @@ impl FileError {
 }
 
 pub(super) fn shown(path: &[u8]) -> String {
-    format!("/{}", String::from_utf8_lossy(path))
+    let path = String::from_utf8_lossy(path);
+    format!("/{}", path.trim_matches('/'))
 }

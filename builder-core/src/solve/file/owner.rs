@@ -110,6 +110,11 @@ impl Accounts {
                 gid
             }),
         };
+        for id in [uid, gid] {
+            if id == u32::MAX {
+                return Err(FileError::NoId { id });
+            }
+        }
         Ok((uid, gid))
     }
 

@@ -35,15 +35,15 @@ struct Put {
 }
 
 /// The parent's tree with the step's changes.
-pub(in crate::solve) struct Target<'a> {
-    below: Option<&'a dyn Tree>,
+pub(in crate::solve) struct Target {
+    below: Option<Arc<dyn Tree>>,
     puts: BTreeMap<Vec<u8>, Put>,
     hiding: bool,
     /// Times of directories that are made, in seconds.
     now: i64,
 }
 
-impl std::fmt::Debug for Target<'_> {
+impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
             .entries(self.puts.keys().map(|it| shown(it)))
@@ -54,8 +54,8 @@ impl std::fmt::Debug for Target<'_> {
 /// As the kernel's limit.
 const MAX_LINKS: usize = 40;
 
-impl<'a> Target<'a> {
-    pub(in crate::solve) fn new(below: Option<&'a dyn Tree>, now: i64) -> Self {
+impl Target {
+    pub(in crate::solve) fn new(below: Option<Arc<dyn Tree>>, now: i64) -> Self {
         Target {
             below,
             puts: BTreeMap::new(),
@@ -71,7 +71,7 @@ impl<'a> Target<'a> {
     /// Puts an entry at its path, all of whose parents are directories without symlinks.
     pub(super) fn put(&mut self, entry: Entry, data: Data) -> Result<(), FileError> {
         let is_dir = entry.kind == EntryKind::Directory;
-        let hides = match self.below {
+        let hides = match &self.below {
             Some(below) if is_dir => below
                 .lookup(&entry.path)?
                 .is_some_and(|node| !node.kind.is_dir()),
@@ -95,6 +95,35 @@ impl<'a> Target<'a> {
         self.puts
             .insert(entry.path.clone(), Put { entry, data, hides });
         Ok(())
+    }
+
+    /// Gives the file `there` another name. One of the parent's tree is copied: both names are then in the layer.
+    pub(super) fn link(&mut self, path: Vec<u8>, there: &Node) -> Result<(), FileError> {
+        if !self.puts.contains_key(&there.path)
+            && let Some(below) = &self.below
+        {
+            let xattrs = below.xattrs(there)?;
+            let tree = below.clone();
+            let (entry, data) = carried(tree, there, xattrs);
+            self.put(entry, data)?;
+        }
+        let Some(first) = self.puts.get(&there.path) else {
+            return Ok(());
+        };
+        let target = match &first.entry.kind {
+            EntryKind::Hardlink { target } => target.clone(),
+            _ => there.path.clone(),
+        };
+        let mut entry = first.entry.clone();
+        entry.path = path;
+        // A symlink or a fifo has no data to share: it is made twice.
+        if matches!(
+            entry.kind,
+            EntryKind::File { .. } | EntryKind::Hardlink { .. }
+        ) {
+            entry.kind = EntryKind::Hardlink { target };
+        }
+        self.put(entry, Data::None)
     }
 
     /// Makes the directory `path` and its missing parents, 0755, following symlinks inside the tree, and returns
@@ -163,7 +192,7 @@ impl<'a> Target<'a> {
         }
         let mut all: Vec<(Entry, Data)> = Vec::with_capacity(self.puts.len() + parents.len());
         for path in parents {
-            if let Some(below) = self.below
+            if let Some(below) = &self.below
                 && let Some(node) = below.lookup(&path)?
             {
                 let xattrs = below.xattrs(&node)?;
@@ -172,6 +201,7 @@ impl<'a> Target<'a> {
         }
         all.extend(self.puts.into_values().map(|put| (put.entry, put.data)));
         all.sort_by(|(a, _), (b, _)| order(a, b));
+        first_name_has_the_data(&mut all);
         let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
         for (entry, data) in &all {
             match data {
@@ -194,6 +224,63 @@ impl<'a> Target<'a> {
         }
         Ok(writer.finish()?)
     }
+}
+
+/// In a layer a link comes after what it links to: of the names of a file, the first in order gets the data.
+fn first_name_has_the_data(all: &mut [(Entry, Data)]) {
+    let places: BTreeMap<Vec<u8>, usize> = all
+        .iter()
+        .enumerate()
+        .map(|(at, (entry, _))| (entry.path.clone(), at))
+        .collect();
+    for at in 0..all.len() {
+        let EntryKind::Hardlink { target } = &all[at].0.kind else {
+            continue;
+        };
+        let Some(&holder) = places.get(target) else {
+            continue;
+        };
+        if holder < at {
+            // The data may have moved to an earlier name since.
+            if let EntryKind::Hardlink { target } = all[holder].0.kind.clone() {
+                all[at].0.kind = EntryKind::Hardlink { target };
+            }
+            continue;
+        }
+        let here = all[at].0.path.clone();
+        let kind = std::mem::replace(
+            &mut all[holder].0.kind,
+            EntryKind::Hardlink { target: here },
+        );
+        all[at].0.kind = kind;
+        let data = std::mem::replace(&mut all[holder].1, Data::None);
+        all[at].1 = data;
+    }
+}
+
+/// Takes a file of the parent's tree into the layer.
+fn carried(tree: Arc<dyn Tree>, node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> (Entry, Data) {
+    let kind = match &node.kind {
+        NodeKind::Symlink(target) => EntryKind::Symlink {
+            target: target.clone(),
+        },
+        NodeKind::Fifo => EntryKind::Fifo,
+        &NodeKind::CharDevice { major, minor } => EntryKind::CharDevice { major, minor },
+        &NodeKind::BlockDevice { major, minor } => EntryKind::BlockDevice { major, minor },
+        NodeKind::File | NodeKind::Socket | NodeKind::Directory => EntryKind::File {
+            size: node.stamp.size,
+        },
+    };
+    let data = match kind {
+        EntryKind::File { .. } => Data::Tree {
+            tree,
+            node: node.clone(),
+        },
+        _ => Data::None,
+    };
+    let mut entry = directory(node, xattrs);
+    entry.kind = kind;
+    (entry, data)
 }
 
 struct Piece<'a> {
@@ -233,7 +320,7 @@ fn directory(node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Entry {
     }
 }
 
-impl Lookup for Target<'_> {
+impl Lookup for Target {
     fn lookup(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
         if let Some(put) = self.puts.get(path) {
             return Ok(Some(node(&put.entry)));
@@ -247,7 +334,7 @@ impl Lookup for Target<'_> {
                 parent = parent_path(parent);
             }
         }
-        match self.below {
+        match &self.below {
             Some(below) => below.lookup(path),
             None if path.is_empty() => Ok(Some(Node {
                 path: Vec::new(),
