@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::hint::black_box;
 use std::os::fd::AsFd;
 
+use benches::text;
 use builder_core::layer::compression::{CompressOptions, Compression, compress_with};
 use builder_core::layer::{
     Entry, EntryKind, OverlayFormat, Reader, ReaderOptions, UnpackOptions, Unpacker, Writer,
@@ -25,21 +26,6 @@ fn entry(path: String, kind: EntryKind) -> Entry {
         mtime: 1_700_000_000,
         xattrs: BTreeMap::new(),
     }
-}
-
-/// Text that compresses about as a library's files do.
-fn text(seed: usize, size: usize) -> Vec<u8> {
-    let mut state = seed as u64 + 1;
-    let mut out = Vec::with_capacity(size + 16);
-    while out.len() < size {
-        state = state
-            .wrapping_mul(6_364_136_223_846_793_005)
-            .wrapping_add(1);
-        let word = (state >> 33) % 4096;
-        out.extend_from_slice(format!("w{:x} ", word * word).as_bytes());
-    }
-    out.truncate(size);
-    out
 }
 
 fn entries(size: u64) -> Vec<Entry> {
