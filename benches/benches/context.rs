@@ -26,7 +26,7 @@ fn make(root: &Path) {
 }
 
 fn list(root: &Path) -> LocalTree {
-    LocalTree::walk(root, None, "the build context").expect("a walk")
+    LocalTree::walk(root, None, "the build context", None).expect("a walk")
 }
 
 fn nodes(tree: &LocalTree) -> Vec<Node> {
