@@ -22,7 +22,7 @@ pub(crate) struct Cli {
 pub(crate) enum Command {
     /// Build an image from a Dockerfile and a directory
     ///
-    /// Exit codes: 0; 1 the build failed; 2 wrong usage; 130 interrupted.
+    /// Exit codes: 0; 1 the build failed; 2 wrong usage; 3 `--check` has remarks; 130 interrupted.
     Build(Box<BuildArgs>),
     /// Print what a build would do, and do nothing
     Plan(Box<PlanArgs>),
@@ -100,6 +100,9 @@ pub(crate) struct BuildArgs {
     /// How progress is shown, on standard error
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
     pub(crate) progress: Progress,
+    /// Print what is questionable in the Dockerfile, and build nothing; exit code 3 where something is
+    #[arg(long)]
+    pub(crate) check: bool,
     /// Taken for Docker's sake: tags of registries are looked up at every build anyway
     #[arg(long)]
     pub(crate) pull: bool,
@@ -121,8 +124,36 @@ pub(crate) struct CheckArgs {
     /// Dockerfile, from the working directory; `-` for standard input [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
-    #[arg(long, value_enum, default_value_t = Format::Text)]
-    pub(crate) format: Format,
+    /// Value of an ARG
+    #[arg(long, value_name = "K=V")]
+    pub(crate) build_arg: Vec<String>,
+    /// Rules that keep quiet: names, or `all`
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',')]
+    pub(crate) skip: Vec<String>,
+    /// Rules that speak on request only: names, or `all` for the experimental ones
+    #[arg(long, value_name = "RULE,…", value_delimiter = ',')]
+    pub(crate) enable: Vec<String>,
+    /// Mend what can be mended without a change of what is built, in the file itself
+    #[arg(long)]
+    pub(crate) fix: bool,
+    /// Print the rules and what they say, and check nothing
+    #[arg(long)]
+    pub(crate) rules: bool,
+    #[arg(long, value_enum, default_value_t = Report::Text)]
+    pub(crate) format: Report,
+}
+
+/// How remarks are printed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Report {
+    /// With the lines they are about
+    Text,
+    /// One object a line
+    Json,
+    /// SARIF 2.1.0
+    Sarif,
+    /// Annotations of a GitHub workflow
+    Github,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -171,7 +202,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ("cache-to", true, NOT_YET),
     ("call", true, NOT_YET),
     ("cgroup-parent", true, NOT_YET),
-    ("check", false, "is not supported: use `builder check`"),
     ("compress", false, NOT_YET),
     ("cpu-period", true, NOT_YET),
     ("cpu-quota", true, NOT_YET),

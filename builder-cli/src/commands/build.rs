@@ -20,6 +20,10 @@ use crate::render::{self, Mode, Reporter};
 use crate::{outputs, secrets};
 
 pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Failure> {
+    if args.check {
+        let build = request(args.inputs, environment)?;
+        return super::check::with_bases(&build);
+    }
     let mode = mode(args.quiet, args.progress, environment);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let outputs: Vec<Output> = args

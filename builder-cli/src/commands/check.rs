@@ -1,123 +1,85 @@
-//! `builder check`: what is questionable in a Dockerfile, without a look at anything else.
+//! `builder check`: what is questionable in a Dockerfile, without a base image; and `builder build --check`, with them.
 
-use builder_core::dockerfile::diagnostic::{self, Diagnostic, line_column};
-use builder_core::dockerfile::{self, lint};
-use builder_core::{Build, Context};
+use std::path::PathBuf;
 
-use super::inputs::{STDIN, standard_input};
-use crate::args::{CheckArgs, Format};
+use builder_core::build::Checked;
+use builder_core::dockerfile::lint::{Names, Settings};
+use builder_core::{Build, plan};
+
+use super::inputs::{self, STDIN, standard_input};
+use crate::args::{CheckArgs, Report};
+use crate::environment::Environment;
 use crate::exit::Failure;
-use crate::render;
+use crate::render::{self, checks};
 
-pub(super) fn run(args: CheckArgs) -> Result<(), Failure> {
-    let build = Build::new(Context::dir(args.context));
-    let build = match args.file {
+pub(super) fn run(args: CheckArgs, environment: &Environment) -> Result<(), Failure> {
+    if args.rules {
+        return render::result(&checks::rules());
+    }
+    let settings = Settings {
+        skip: names(&args.skip)?,
+        experimental: names(&args.enable)?,
+        error: false,
+    };
+    let mut build = Build::new(inputs::context(&args.context)?);
+    let mut path = None;
+    build = match args.file {
         Some(file) if file.as_os_str() == "-" => build.dockerfile_text(STDIN, standard_input()?),
-        Some(file) => build.dockerfile(file),
+        Some(file) => {
+            path = Some(file.clone());
+            build.dockerfile(file)
+        }
         None => build,
     };
-    let (name, text) = build.read_dockerfile()?;
-    let (remarks, unreadable) = match dockerfile::parse(&text) {
-        Ok(file) => {
-            let wish = Wish::read(file.directives.check.as_ref().map_or("", |it| &it.raw));
-            let mut remarks = lint::check(&file, &text);
-            remarks.retain(|remark| remark.code.is_none_or(|rule| wish.asks_for(rule)));
-            (remarks, false)
+    for text in &args.build_arg {
+        if let Some((name, value)) = inputs::build_arg(text, environment)? {
+            build = build.build_arg(name, value);
         }
-        Err(error) => (vec![Diagnostic::from(&error)], true),
-    };
-    let out: String = match args.format {
-        Format::Text => remarks
-            .iter()
-            .map(|it| diagnostic::render(it, &name, &text))
-            .collect(),
-        Format::Json => remarks.iter().map(|it| json(it, &name, &text)).collect(),
-    };
-    render::result(&out)?;
-    match (unreadable, remarks.is_empty()) {
-        (true, _) => Err(Failure::Unreadable),
-        (false, false) => Err(Failure::Remarks),
-        (false, true) => Ok(()),
+    }
+    let mut checked = build.check(&settings)?;
+    if args.fix && checked.fixed != checked.text {
+        if checked.file == STDIN {
+            return Err(Failure::usage("--fix needs a file to write to"));
+        }
+        let path = path.unwrap_or_else(|| PathBuf::from(&checked.file));
+        std::fs::write(&path, &checked.fixed)
+            .map_err(|error| Failure::Io(format!("cannot write {}: {error}", path.display())))?;
+        checked = build.check(&settings)?;
+    }
+    show(&checked, args.format)
+}
+
+/// `builder build --check`.
+pub(super) fn with_bases(build: &Build) -> Result<(), Failure> {
+    let settings = Settings::default();
+    let checked = super::runtime()?.block_on(build.check_with_bases(&settings))?;
+    show(&checked, Report::Text)
+}
+
+fn show(checked: &Checked, report: Report) -> Result<(), Failure> {
+    render::result(&checks::report(checked, report))?;
+    match (&checked.error, checked.findings.is_empty()) {
+        (Some(_), _) => Err(Failure::Unreadable),
+        (None, false) => Err(Failure::Remarks),
+        (None, true) => Ok(()),
     }
 }
 
-/// What the author says of the rules: `# check=skip=A,B;experimental=all`.
-///
-/// Rules have names in any case; `all` is every rule. `error=true` changes nothing here: remarks have a code of their own.
-#[derive(Debug, Default)]
-struct Wish {
-    skip: Vec<String>,
-    experimental: Vec<String>,
-}
-
-impl Wish {
-    fn read(directive: &str) -> Self {
-        let mut wish = Wish::default();
-        for part in directive.split(';') {
-            let (key, value) = part.split_once('=').unwrap_or((part, ""));
-            let rules = value.split(',').map(|rule| rule.trim().to_lowercase());
-            match key.trim() {
-                "skip" => wish.skip.extend(rules),
-                "experimental" => wish.experimental.extend(rules),
-                _ => {}
+/// Reads rule names; `all` is all of them.
+fn names(given: &[String]) -> Result<Names, Failure> {
+    let mut out = Names::default();
+    for name in given.iter().map(|name| name.trim()) {
+        match name {
+            "all" => out.all = true,
+            name if plan::lint::rules().any(|rule| rule.name.eq_ignore_ascii_case(name)) => {
+                out.some.insert(name.to_owned());
+            }
+            name => {
+                return Err(Failure::usage(format!(
+                    "there is no rule `{name}`: `builder check --rules` lists them"
+                )));
             }
         }
-        wish
     }
-
-    fn asks_for(&self, rule: &str) -> bool {
-        let named = |list: &[String]| {
-            list.iter()
-                .any(|it| it == "all" || it.eq_ignore_ascii_case(rule))
-        };
-        !named(&self.skip) && (!lint::EXPERIMENTAL.contains(&rule) || named(&self.experimental))
-    }
-}
-
-/// One line a remark.
-fn json(remark: &Diagnostic, name: &str, text: &str) -> String {
-    let (line, column) = line_column(text, remark.span.start);
-    let value = serde_json::json!({
-        "severity": format!("{:?}", remark.severity).to_lowercase(),
-        "code": remark.code,
-        "message": remark.message,
-        "file": name,
-        "line": line,
-        "column": column,
-        "hint": remark.hint,
-    });
-    format!("{value}\n")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::Wish;
-
-    #[test]
-    fn authors_skip_rules_and_ask_for_experimental_ones() {
-        const EXPERIMENTAL: &str = "InvalidDefinitionDescription";
-        for (directive, rule, expected) in [
-            ("", "StageNameCasing", true),
-            ("", EXPERIMENTAL, false),
-            ("skip=all", "StageNameCasing", false),
-            (
-                "skip=FromAsCasing, stagenamecasing",
-                "StageNameCasing",
-                false,
-            ),
-            ("skip=FromAsCasing;error=true", "StageNameCasing", true),
-            ("experimental=all", EXPERIMENTAL, true),
-            (
-                "error=true;experimental=InvalidDefinitionDescription",
-                EXPERIMENTAL,
-                true,
-            ),
-        ] {
-            assert_eq!(
-                Wish::read(directive).asks_for(rule),
-                expected,
-                "{directive} {rule}"
-            );
-        }
-    }
+    Ok(out)
 }

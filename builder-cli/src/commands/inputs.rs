@@ -70,7 +70,7 @@ pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build
         }))
 }
 
-fn context(path: &Path) -> Result<Context, Failure> {
+pub(super) fn context(path: &Path) -> Result<Context, Failure> {
     let text = path.to_string_lossy();
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(Context::dir(path)),
@@ -98,7 +98,10 @@ pub(super) fn standard_input() -> Result<String, Failure> {
 }
 
 /// Reads `K=V`, or `K` with the environment's value; `None` where that has none.
-fn build_arg(text: &str, environment: &Environment) -> Result<Option<(String, String)>, Failure> {
+pub(super) fn build_arg(
+    text: &str,
+    environment: &Environment,
+) -> Result<Option<(String, String)>, Failure> {
     let (name, value) = match text.split_once('=') {
         Some((name, value)) => (name, Some(value.to_owned())),
         None => (text, environment.text(text)?),

@@ -14,7 +14,7 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
     match cli.command {
         Command::Build(args) => build::run(*args, environment),
         Command::Plan(args) => plan::run(*args, environment),
-        Command::Check(args) => check::run(args),
+        Command::Check(args) => check::run(args, environment),
     }
 }
 

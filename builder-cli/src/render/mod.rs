@@ -4,10 +4,12 @@
 //! that went away (a closed pipe) is no error: the build goes on unseen. One that is slow holds nothing up either: what
 //! steps write waits for it in memory up to [`MAX_WAITING_BYTES`], and beyond that is left out, with a warning.
 
+pub(crate) mod checks;
 pub(crate) mod diagnostic;
 mod json;
 mod lines;
 mod plain;
+mod sarif;
 mod tty;
 
 use std::io::{ErrorKind, Write};

@@ -37,12 +37,12 @@ const MAX_DOCKERFILE_BYTES: u64 = 64 << 20;
 /// A build, asked for.
 #[derive(Debug, Clone)]
 pub struct Build {
-    context: Context,
+    pub(super) context: Context,
     dockerfile: Option<PathBuf>,
-    text: Option<(String, String)>,
+    pub(super) text: Option<(String, String)>,
     store: Option<PathBuf>,
     tags: Vec<String>,
-    plan: PlanOptions,
+    pub(super) plan: PlanOptions,
     named: BTreeMap<String, NamedSource>,
     outputs: Vec<Output>,
     secrets: BTreeMap<String, Vec<u8>>,
@@ -261,6 +261,16 @@ impl Build {
         self.plan_in(&store).await
     }
 
+    /// Fetches the configs of all bases that the target needs.
+    pub(super) async fn known_bases(&self) -> Result<BTreeMap<Base, BaseInfo>, BuildError> {
+        let store = self.open_store()?;
+        let planned = self.plan_in(&store).await?;
+        let known = planned.bases.iter();
+        Ok(known
+            .map(|(base, found)| (base.clone(), info(base, found)))
+            .collect())
+    }
+
     fn open_store(&self) -> Result<Store, BuildError> {
         let root = self.store.as_deref().ok_or(BuildError::NoStore)?;
         Ok(Store::open(root)?)
@@ -351,7 +361,7 @@ impl Build {
         Ok((path.display().to_string(), text))
     }
 
-    fn dockerfile_path(&self) -> PathBuf {
+    pub(super) fn dockerfile_path(&self) -> PathBuf {
         if let Some(path) = &self.dockerfile {
             return path.clone();
         }

@@ -18,6 +18,7 @@
 
 mod base;
 mod error;
+pub mod lint;
 mod lower;
 mod onbuild;
 mod options;

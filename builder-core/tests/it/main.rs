@@ -1,5 +1,6 @@
 //! Tests of the library from outside, in one binary.
 
+mod check_cases;
 mod conformance;
 mod cross_checks;
 mod dockerfile_cases;

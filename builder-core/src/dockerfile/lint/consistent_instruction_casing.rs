@@ -1,10 +1,17 @@
 //! ConsistentInstructionCasing: all instructions should be upper-case, or all lower-case, as most of them are.
+//!
+//! Bad: `FROM debian`, then `run make`. Good: `FROM debian`, then `RUN make`.
 
 use super::super::ast::Dockerfile;
-use super::super::diagnostic::Diagnostic;
-use super::{heads, warning};
+use super::{Finding, Rule, When, heads};
 
-pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+pub(super) static RULE: Rule = Rule {
+    name: "ConsistentInstructionCasing",
+    summary: "All commands within the Dockerfile should use the same casing (either upper or lower)",
+    when: When::Always,
+};
+
+pub(super) fn check(file: &Dockerfile, text: &str, out: &mut Vec<Finding>) {
     let words = || heads(file).map(|head| &head.keyword);
     let lower = words()
         .filter(|word| word.raw == word.raw.to_ascii_lowercase())
@@ -23,7 +30,8 @@ pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
                 "Command '{}' should match the case of the command majority ({casing})",
                 word.raw
             );
-            out.push(warning("ConsistentInstructionCasing", message, word.span));
+            let finding = RULE.at(message, word.span);
+            out.push(finding.edit_word(text, word, right));
         }
     }
 }

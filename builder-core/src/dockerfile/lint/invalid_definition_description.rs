@@ -1,11 +1,19 @@
 //! InvalidDefinitionDescription: a comment above an ARG or a named stage describes it, so it starts with its name.
+//!
+//! Bad: `# a compiler` above `FROM gcc AS build`. Good: `# build compiles` above `FROM gcc AS build`.
 
 use super::super::Span;
 use super::super::ast::{Dockerfile, Kind};
-use super::super::diagnostic::Diagnostic;
-use super::warning;
+use super::settings::is_setting;
+use super::{Finding, Rule, When};
 
-pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+pub(super) static RULE: Rule = Rule {
+    name: "InvalidDefinitionDescription",
+    summary: "Comment for build stage or argument should follow the format: `# <arg/stage name> <description>`",
+    when: When::Experimental,
+};
+
+pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Finding>) {
     for stage in &file.stages {
         if let Some(alias) = &stage.from.alias {
             let name = alias.raw.to_ascii_lowercase();
@@ -33,14 +41,13 @@ pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
     }
 }
 
-fn one(
-    instruction: &str,
-    names: &[&str],
-    comment: &[String],
-    span: Span,
-    out: &mut Vec<Diagnostic>,
-) {
-    let Some(first) = comment.last().and_then(|line| line.split(' ').next()) else {
+fn one(instruction: &str, names: &[&str], comment: &[String], span: Span, out: &mut Vec<Finding>) {
+    let Some(first) = comment
+        .iter()
+        .rev()
+        .find(|it| !is_setting(it))
+        .and_then(|line| line.split(' ').next())
+    else {
         return;
     };
     if names.contains(&first) {
@@ -53,5 +60,5 @@ fn one(
     };
     let message =
         format!("Comment for {instruction} should follow the format: `# {example} <description>`");
-    out.push(warning("InvalidDefinitionDescription", message, span));
+    out.push(RULE.at(message, span));
 }

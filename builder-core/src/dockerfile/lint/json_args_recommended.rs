@@ -1,10 +1,17 @@
 //! JSONArgsRecommended: a shell between the runtime and the program takes its signals.
+//!
+//! Bad: `CMD my-cmd start`. Good: `CMD ["my-cmd", "start"]`.
 
 use super::super::ast::{Command, Dockerfile, Kind};
-use super::super::diagnostic::Diagnostic;
-use super::warning;
+use super::{Finding, Rule, When};
 
-pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+pub(super) static RULE: Rule = Rule {
+    name: "JSONArgsRecommended",
+    summary: "JSON arguments recommended for ENTRYPOINT/CMD to prevent unintended behavior related to OS signals",
+    when: When::Always,
+};
+
+pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Finding>) {
     for stage in &file.stages {
         // An author who sets the shell wants it.
         let mut shell_set = false;
@@ -22,11 +29,7 @@ pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
                 let message = format!(
                     "JSON arguments recommended for {name} to prevent unintended behavior related to OS signals"
                 );
-                out.push(warning(
-                    "JSONArgsRecommended",
-                    message,
-                    instruction.head.span,
-                ));
+                out.push(RULE.at(message, instruction.head.span));
             }
         }
     }

@@ -1,13 +1,17 @@
 //! BuildKit's build checks that need one file and nothing else: one file a rule, messages as BuildKit words them.
 //!
-//! Which rules the author skips (`# check=skip=…`) is for the caller: `code` names each remark's rule.
-//! So is the choice of experimental rules, which BuildKit runs only on request: see [`EXPERIMENTAL`].
+//! [`check`] says all there is to say; [`Settings`] drops what the author does not want to hear, and what BuildKit says
+//! only on request. [`fix`] makes the edits that mend.
 //!
 //! Not here: rules that need ARG and ENV scopes, the context or an image; they sit in `plan`.
 
+mod fix;
+mod settings;
+
 mod consistent_instruction_casing;
 mod duplicate_stage_name;
-mod expose;
+mod expose_invalid_format;
+mod expose_proto_casing;
 mod from_as_casing;
 mod invalid_definition_description;
 mod json_args_recommended;
@@ -18,47 +22,131 @@ mod no_empty_continuation;
 mod reserved_stage_name;
 mod stage_name_casing;
 
-use super::Span;
 use super::ast::{Dockerfile, Head, Instruction};
 use super::diagnostic::{Diagnostic, Severity};
+use super::{Span, Text};
 
-/// Rules that BuildKit runs only when they are asked for.
-pub const EXPERIMENTAL: &[&str] = &["InvalidDefinitionDescription"];
+pub use fix::apply as fix;
+pub use settings::{Names, Settings, SettingsError};
 
-type Rule = fn(&Dockerfile, &str, &mut Vec<Diagnostic>);
+/// What a rule is called, and what it says in one line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Rule {
+    pub name: &'static str,
+    pub summary: &'static str,
+    pub when: When,
+}
 
-const RULES: &[Rule] = &[
-    stage_name_casing::check,
-    from_as_casing::check,
-    no_empty_continuation::check,
-    consistent_instruction_casing::check,
-    duplicate_stage_name::check,
-    reserved_stage_name::check,
-    json_args_recommended::check,
-    maintainer_deprecated::check,
-    multiple_instructions_disallowed::check,
-    legacy_key_value_format::check,
-    expose::check,
-    invalid_definition_description::check,
+/// When a rule speaks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum When {
+    Always,
+    /// With `experimental=all`, or by name.
+    Experimental,
+    /// With `experimental=` and its name.
+    Asked,
+}
+
+/// What one rule says about one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    pub rule: &'static Rule,
+    pub diagnostic: Diagnostic,
+    /// The mend, where it is mechanical and changes nothing of what is built.
+    pub edits: Vec<Edit>,
+}
+
+/// Replaces what stands at `span`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Edit {
+    pub span: Span,
+    pub text: String,
+}
+
+type Check = fn(&Dockerfile, &str, &mut Vec<Finding>);
+
+/// The rules of this room; `plan::lint::rules` has all.
+pub const RULES: &[(&Rule, Check)] = &[
+    (&stage_name_casing::RULE, stage_name_casing::check),
+    (&from_as_casing::RULE, from_as_casing::check),
+    (&no_empty_continuation::RULE, no_empty_continuation::check),
+    (
+        &consistent_instruction_casing::RULE,
+        consistent_instruction_casing::check,
+    ),
+    (&duplicate_stage_name::RULE, duplicate_stage_name::check),
+    (&reserved_stage_name::RULE, reserved_stage_name::check),
+    (&json_args_recommended::RULE, json_args_recommended::check),
+    (&maintainer_deprecated::RULE, maintainer_deprecated::check),
+    (
+        &multiple_instructions_disallowed::RULE,
+        multiple_instructions_disallowed::check,
+    ),
+    (
+        &legacy_key_value_format::RULE,
+        legacy_key_value_format::check,
+    ),
+    (&expose_proto_casing::RULE, expose_proto_casing::check),
+    (&expose_invalid_format::RULE, expose_invalid_format::check),
+    (
+        &invalid_definition_description::RULE,
+        invalid_definition_description::check,
+    ),
 ];
 
 /// All remarks on `file`, in the order of their places. `text` is what it was parsed from.
-pub fn check(file: &Dockerfile, text: &str) -> Vec<Diagnostic> {
+pub fn check(file: &Dockerfile, text: &str) -> Vec<Finding> {
     let mut out = Vec::new();
-    for rule in RULES {
-        rule(file, text, &mut out);
+    for (_, check) in RULES {
+        check(file, text, &mut out);
     }
-    out.sort_by_key(|remark| (remark.span.start, remark.span.end));
+    sort(&mut out);
     out
 }
 
-fn warning(code: &'static str, message: String, span: Span) -> Diagnostic {
-    Diagnostic {
-        severity: Severity::Warning,
-        code: Some(code),
-        message,
-        span,
-        hint: None,
+/// Puts remarks in the order of their places.
+pub(crate) fn sort(findings: &mut [Finding]) {
+    findings.sort_by_key(|it| (it.diagnostic.span.start, it.diagnostic.span.end));
+}
+
+impl Rule {
+    /// Says `message` about a place.
+    pub(crate) fn at(&'static self, message: impl Into<String>, span: Span) -> Finding {
+        Finding {
+            rule: self,
+            diagnostic: Diagnostic {
+                severity: Severity::Warning,
+                code: Some(self.name),
+                message: message.into(),
+                span,
+                hint: None,
+            },
+            edits: Vec::new(),
+        }
+    }
+}
+
+impl Finding {
+    #[must_use]
+    pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
+        self.diagnostic.hint = Some(hint.into());
+        self
+    }
+
+    #[must_use]
+    pub(crate) fn edit(mut self, span: Span, text: impl Into<String>) -> Self {
+        let text = text.into();
+        self.edits.push(Edit { span, text });
+        self
+    }
+
+    /// Replaces a word, if it stands in the text as it was read: in one piece, with no continuation inside.
+    #[must_use]
+    pub(crate) fn edit_word(self, text: &str, word: &Text, new: impl Into<String>) -> Self {
+        match text.get(word.span.start..word.span.end) == Some(word.raw.as_str()) {
+            true => self.edit(word.span, new),
+            false => self,
+        }
     }
 }
 
@@ -153,7 +241,7 @@ mod tests {
             let found = check(&parse(text).expect("a Dockerfile"), text);
             let found: Vec<_> = found
                 .iter()
-                .map(|one| (one.code.unwrap_or_default(), one.message.as_str()))
+                .map(|one| (one.rule.name, one.diagnostic.message.as_str()))
                 .collect();
             assert_eq!(found, [(code, message)], "{text:?}");
         }

@@ -1,10 +1,17 @@
 //! MultipleInstructionsDisallowed: of several CMD, ENTRYPOINT or HEALTHCHECK in a stage only the last counts.
+//!
+//! Bad: `CMD ["a"]`, then `CMD ["b"]`. Good: `CMD ["b"]`.
 
 use super::super::ast::{Dockerfile, Kind};
-use super::super::diagnostic::Diagnostic;
-use super::warning;
+use super::{Finding, Rule, When};
 
-pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+pub(super) static RULE: Rule = Rule {
+    name: "MultipleInstructionsDisallowed",
+    summary: "Multiple instructions of the same type should not be used in the same stage",
+    when: When::Always,
+};
+
+pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Finding>) {
     for stage in &file.stages {
         for name in ["CMD", "ENTRYPOINT", "HEALTHCHECK"] {
             let own = |kind: &Kind| {
@@ -26,11 +33,7 @@ pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
                     "Multiple {name} instructions should not be used in the same stage because only the last one \
                      will be used"
                 );
-                out.push(warning(
-                    "MultipleInstructionsDisallowed",
-                    message,
-                    lost.head.span,
-                ));
+                out.push(RULE.at(message, lost.head.span));
             }
         }
     }

@@ -1,12 +1,19 @@
 //! ReservedStageName: `scratch` and `context` mean something else.
+//!
+//! Bad: `FROM debian AS scratch`. Good: `FROM debian AS base`.
 
 use super::super::ast::Dockerfile;
-use super::super::diagnostic::Diagnostic;
-use super::warning;
+use super::{Finding, Rule, When};
+
+pub(super) static RULE: Rule = Rule {
+    name: "ReservedStageName",
+    summary: "Reserved words should not be used as stage names",
+    when: When::Always,
+};
 
 const RESERVED: [&str; 2] = ["context", "scratch"];
 
-pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Finding>) {
     for alias in file
         .stages
         .iter()
@@ -16,7 +23,7 @@ pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
         if RESERVED.contains(&name.as_str()) {
             let message =
                 format!("Stage name should not use the same name as reserved stage {name:?}");
-            out.push(warning("ReservedStageName", message, alias.span));
+            out.push(RULE.at(message, alias.span));
         }
     }
 }

@@ -1,10 +1,17 @@
 //! StageNameCasing: stage names should be lower-case.
+//!
+//! Bad: `FROM debian AS Build`. Good: `FROM debian AS build`.
 
 use super::super::ast::Dockerfile;
-use super::super::diagnostic::Diagnostic;
-use super::warning;
+use super::{Finding, Rule, When};
 
-pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
+pub(super) static RULE: Rule = Rule {
+    name: "StageNameCasing",
+    summary: "Stage names should be lowercase",
+    when: When::Always,
+};
+
+pub(super) fn check(file: &Dockerfile, text: &str, out: &mut Vec<Finding>) {
     for alias in file
         .stages
         .iter()
@@ -12,7 +19,12 @@ pub(super) fn check(file: &Dockerfile, _: &str, out: &mut Vec<Diagnostic>) {
     {
         if alias.raw.bytes().any(|byte| byte.is_ascii_uppercase()) {
             let message = format!("Stage name '{}' should be lowercase", alias.raw);
-            out.push(warning("StageNameCasing", message, alias.span));
+            let finding = RULE.at(message, alias.span);
+            // ARG TARGETSTAGE has the name as written.
+            out.push(match text.contains("TARGETSTAGE") {
+                true => finding,
+                false => finding.edit_word(text, alias, alias.raw.to_ascii_lowercase()),
+            });
         }
     }
 }

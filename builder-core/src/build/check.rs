@@ -1,0 +1,131 @@
+//! What is questionable in a Dockerfile: the file, the ignore file and, where asked for, base images' configs.
+
+use std::collections::BTreeMap;
+
+use super::context::Context;
+use super::error::BuildError;
+use super::request::Build;
+use crate::context::find_ignore_file;
+use crate::dockerfile::ast::Dockerfile;
+use crate::dockerfile::diagnostic::{Diagnostic, Severity};
+use crate::dockerfile::lint::{self, Finding, Settings};
+use crate::dockerfile::parse;
+use crate::plan::lint::{Surroundings, check};
+use crate::plan::{Base, BaseInfo, step};
+
+/// A build arg that takes the place of the `check` directive, as in BuildKit.
+const SETTINGS_ARG: &str = "BUILDKIT_DOCKERFILE_CHECK";
+
+/// What checks came to.
+#[derive(Debug)]
+pub struct Checked {
+    /// As it is shown in messages.
+    pub file: String,
+    pub text: String,
+    pub findings: Vec<Finding>,
+    /// Why the file cannot be built at all, as far as that shows without a build.
+    pub error: Option<Diagnostic>,
+    /// The author wants remarks to fail the build (`error=true`).
+    pub fails: bool,
+    /// The text with all mends made.
+    pub fixed: String,
+}
+
+impl Build {
+    /// Checks the Dockerfile without a look at any base image; `settings` come on top of the author's own.
+    ///
+    /// # Errors
+    /// A Dockerfile or an ignore file that cannot be read from disk.
+    pub fn check(&self, settings: &Settings) -> Result<Checked, BuildError> {
+        self.check_with(settings, &BTreeMap::new())
+    }
+
+    /// As [`check`](Self::check), with the configs of base images: what their ENV sets is then known.
+    ///
+    /// # Errors
+    /// Also a base that cannot be had.
+    pub async fn check_with_bases(&self, settings: &Settings) -> Result<Checked, BuildError> {
+        let known = match self.known_bases().await {
+            Ok(known) => known,
+            // A mistake of the author is found again, and told with the remarks.
+            Err(BuildError::Parse(_) | BuildError::Plan(_)) => BTreeMap::new(),
+            Err(error) => return Err(error),
+        };
+        self.check_with(settings, &known)
+    }
+
+    fn check_with(
+        &self,
+        settings: &Settings,
+        known: &BTreeMap<Base, BaseInfo>,
+    ) -> Result<Checked, BuildError> {
+        let (file, text) = self.read_dockerfile()?;
+        let mut out = Checked {
+            fixed: text.clone(),
+            file,
+            text,
+            findings: Vec::new(),
+            error: None,
+            fails: false,
+        };
+        let ast = match parse(&out.text) {
+            Ok(ast) => ast,
+            Err(error) => {
+                out.error = Some(Diagnostic::from(&error));
+                return Ok(out);
+            }
+        };
+        let settings = match self.settings(&ast) {
+            Ok(own) => own.with(settings),
+            Err(error) => {
+                out.error = Some(error);
+                return Ok(out);
+            }
+        };
+        let Context::Dir(context) = &self.context;
+        let beside = self.text.is_none().then(|| self.dockerfile_path());
+        let ignore = find_ignore_file(context, beside.as_deref())?;
+        let patterns = ignore.map(|it| it.patterns);
+        let patterns = patterns.filter(|it| !it.has_exceptions());
+        let ignored = patterns
+            .as_ref()
+            .map(|patterns| move |path: &str| patterns.matches(path).unwrap_or(false));
+        let surroundings = Surroundings {
+            options: &self.plan,
+            known,
+            ignored: ignored.as_ref().map(|it| it as &dyn Fn(&str) -> bool),
+        };
+        let all: &dyn Fn(&Dockerfile, &str) -> Vec<Finding> = &|ast, text| {
+            let findings = check(ast, text, &surroundings);
+            settings.keep(ast, findings)
+        };
+        out.findings = all(&ast, &out.text);
+        out.error = step(&ast, &self.plan, known)
+            .err()
+            .map(|error| Diagnostic::from(&error));
+        out.fails = settings.error && !out.findings.is_empty();
+        if let Ok(fixed) = lint::fix(&out.text, all) {
+            out.fixed = fixed;
+        }
+        Ok(out)
+    }
+
+    /// The author's settings; a build arg wins over the directive.
+    fn settings(&self, ast: &Dockerfile) -> Result<Settings, Diagnostic> {
+        let given = self.plan.build_args.get(SETTINGS_ARG);
+        let settings = match given {
+            Some(text) => Settings::parse(text),
+            None => Settings::of(ast),
+        };
+        settings.map_err(|error| Diagnostic {
+            severity: Severity::Error,
+            code: None,
+            message: error.to_string(),
+            span: match (given, &ast.directives.check) {
+                (None, Some(directive)) => directive.span,
+                _ => crate::dockerfile::Span::default(),
+            },
+            hint: Some("write `# check=skip=RULE,RULE;error=true`".to_owned()),
+        })
+    }
+}
