@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::context::Context;
 use super::error::BuildError;
 use super::request::Build;
-use crate::context::find_ignore_file;
+use crate::context::{ContextError, find_ignore_file};
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::diagnostic::{Diagnostic, Severity};
 use crate::dockerfile::lint::{self, Finding, Settings};
@@ -29,6 +29,15 @@ pub struct Checked {
     pub fails: bool,
     /// The text with all mends made.
     pub fixed: String,
+}
+
+/// Why a build's remarks cannot be had.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RemarksError {
+    #[error("{}", .0.message)]
+    Settings(Diagnostic),
+    #[error(transparent)]
+    Context(#[from] ContextError),
 }
 
 impl Build {
@@ -108,6 +117,35 @@ impl Build {
             out.fixed = fixed;
         }
         Ok(out)
+    }
+
+    /// Returns the remarks on a Dockerfile that is being built, and whether the author wants them to fail the build.
+    ///
+    /// # Errors
+    /// An ignore file that cannot be read, or a `check` directive that cannot.
+    pub(super) fn remarks(
+        &self,
+        ast: &Dockerfile,
+        text: &str,
+        known: &BTreeMap<Base, BaseInfo>,
+    ) -> Result<(Vec<Finding>, bool), RemarksError> {
+        let settings = self.settings(ast).map_err(RemarksError::Settings)?;
+        let Context::Dir(context) = &self.context;
+        let beside = self.text.is_none().then(|| self.dockerfile_path());
+        let ignore = find_ignore_file(context, beside.as_deref())?;
+        let patterns = ignore.map(|it| it.patterns);
+        let patterns = patterns.filter(|it| !it.has_exceptions());
+        let ignored = patterns
+            .as_ref()
+            .map(|patterns| move |path: &str| patterns.matches(path).unwrap_or(false));
+        let surroundings = Surroundings {
+            options: &self.plan,
+            known,
+            ignored: ignored.as_ref().map(|it| it as &dyn Fn(&str) -> bool),
+        };
+        let findings = settings.keep(ast, check(ast, text, &surroundings));
+        let fails = settings.error && !findings.is_empty();
+        Ok((findings, fails))
     }
 
     /// The author's settings; a build arg wins over the directive.

@@ -55,12 +55,25 @@ pub enum BuildError {
     Compress(#[source] crate::layer::LayerError),
     #[error("layer {digest} was damaged in the store and has been removed: build again")]
     Damaged { digest: crate::digest::Digest },
+    /// The author asks for `error=true`, or wrote a `check` directive that cannot be read.
+    #[error("{}", .0.error)]
+    Checks(Box<Located<ChecksError>>),
     #[error("no store was given: call `Build::store`")]
     NoStore,
     #[error("a worker thread ended early: {0}")]
     Worker(String),
     #[error("the build was cancelled")]
     Cancelled,
+}
+
+/// Why checks end a build.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ChecksError {
+    #[error("{count} of the checks have something to say, and `error=true` makes that a mistake")]
+    Remarks { count: usize },
+    #[error("{message}")]
+    Settings { message: String },
 }
 
 /// An error with the text that it is about.
@@ -96,6 +109,7 @@ impl BuildError {
             BuildError::Parse(it) => of(it, it.error.hint()),
             BuildError::Plan(it) => of(it, it.error.hint.clone()),
             BuildError::Solve(it) => of(it, it.error.kind.hint()),
+            BuildError::Checks(it) => of(it, it.hint.clone()),
             BuildError::Base(it) => of(it, it.hint.clone().or_else(|| it.error.hint())),
             _ => None,
         }

@@ -14,6 +14,6 @@ mod request;
 
 pub use check::Checked;
 pub use context::{Context, NamedSource};
-pub use error::{BuildError, Located};
+pub use error::{BuildError, ChecksError, Located};
 pub use output::Output;
 pub use request::{Build, DEFAULT_HOSTS, Image, Planned};

@@ -10,8 +10,9 @@ use tokio_util::sync::CancellationToken;
 
 use super::assemble;
 use super::base_images::{Bases, info};
+use super::check::RemarksError;
 use super::context::{Context, NamedSource};
-use super::error::{BuildError, Located};
+use super::error::{BuildError, ChecksError, Located};
 use super::output::Output;
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{self, Destination, Finished};
@@ -395,6 +396,7 @@ impl Build {
             text,
             bases,
         } = planned;
+        self.remark(&file, &text, &bases, events.as_ref())?;
         let base_created = base_created(&plan, &bases);
         let inputs = Arc::new(self.inputs(plan, bases, &store, &events)?);
         let fail = move |error: crate::solve::SolveError| {
@@ -413,6 +415,55 @@ impl Build {
         exported
             .await
             .map_err(|error| BuildError::Worker(error.to_string()))?
+    }
+
+    /// Tells what is questionable in the file.
+    fn remark(
+        &self,
+        file: &str,
+        text: &str,
+        bases: &BTreeMap<Base, Resolved>,
+        events: &dyn EventSink,
+    ) -> Result<(), BuildError> {
+        let Ok(ast) = dockerfile::parse(text) else {
+            return Ok(());
+        };
+        let bases = bases.iter();
+        let known = bases.map(|(base, found)| (base.clone(), info(base, found)));
+        let fail = |error, span, hint| {
+            let mut located = located(error, file, text, Some(span));
+            located.hint = hint;
+            Err(BuildError::Checks(Box::new(located)))
+        };
+        let (findings, fails) = match self.remarks(&ast, text, &known.collect()) {
+            Ok(remarks) => remarks,
+            Err(RemarksError::Context(error)) => return Err(error.into()),
+            Err(RemarksError::Settings(diagnostic)) => {
+                let message = diagnostic.message;
+                let error = ChecksError::Settings { message };
+                return fail(error, diagnostic.span, diagnostic.hint);
+            }
+        };
+        for finding in &findings {
+            let diagnostic = &finding.diagnostic;
+            let (line, _) = dockerfile::diagnostic::line_column(text, diagnostic.span.start);
+            events.emit(Event::Warning {
+                vertex: None,
+                line: Some(line),
+                message: format!(
+                    "{}: {}",
+                    diagnostic.code.unwrap_or_default(),
+                    diagnostic.message
+                ),
+            });
+        }
+        match findings.first() {
+            Some(first) if fails => {
+                let count = findings.len();
+                fail(ChecksError::Remarks { count }, first.diagnostic.span, None)
+            }
+            _ => Ok(()),
+        }
     }
 
     fn names(&self) -> Result<Vec<Reference>, BuildError> {

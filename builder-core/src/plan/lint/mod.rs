@@ -4,7 +4,7 @@
 //! file, options, what is known of bases ──facts──▶ Facts ──one function a rule──▶ Finding
 //! ```
 //!
-//! [`facts`] expands each word once, in the scope it stands in; rules only look. All stages are looked at, not just what
+//! `facts` expands each word once, in the scope it stands in; rules only look. All stages are looked at, not just what
 //! a target needs, as BuildKit does. Nothing is fetched: a base that is not in `known` has an environment that nobody
 //! knows, and rules keep quiet where it matters.
 //!
