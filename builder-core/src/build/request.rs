@@ -619,6 +619,10 @@ fn export_all(
         tell(format!("writing {}", dest.display()));
         done.push(finished);
     }
+    inputs.events.emit(Event::Built {
+        image: stored.config.digest.to_string(),
+        manifest: stored.manifest.digest.to_string(),
+    });
     for name in names {
         store.tag(name, stored.manifest.clone())?;
         tell(format!("naming to {name}"));

@@ -79,6 +79,8 @@ pub enum Event {
         took: Duration,
         outcome: Outcome,
     },
+    /// The image is in the store: the digests of its config (the image's id) and of its manifest.
+    Built { image: String, manifest: String },
     /// An output was written: `naming to docker.io/library/app:1`, `writing app.tar`.
     Exported { what: String },
 }

@@ -4,8 +4,8 @@ use std::path::PathBuf;
 
 use super::file::{Accounts, Target, copy, make_directory};
 use super::inputs::{ContextDir, Inputs};
+use super::job::Job;
 use super::layers::worker;
-use super::scheduler::Job;
 use super::selection::Selection;
 use super::trees::view;
 use super::{FileError, SolveErrorKind};

@@ -21,6 +21,7 @@ mod error;
 mod file;
 mod file_step;
 mod inputs;
+mod job;
 mod keys;
 mod layers;
 mod run_step;

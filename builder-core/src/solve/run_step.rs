@@ -12,8 +12,8 @@ use tokio::net::unix::pipe::Receiver;
 
 use super::file::{Account, Accounts};
 use super::inputs::Inputs;
+use super::job::Job;
 use super::layers::worker;
-use super::scheduler::Job;
 use super::tail::Tail;
 use super::trees::{chains, view};
 use super::{SolveErrorKind, file_step};

@@ -8,7 +8,8 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::file::FileError;
-use super::inputs::{ContextDir, Inputs};
+use super::inputs::Inputs;
+use super::job::{Job, Shared};
 use super::layers::{self, LayerLoader, image_layers, worker};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{Context, KnownTree, view};
@@ -18,7 +19,6 @@ use crate::context::Tree;
 use crate::digest::Digest;
 use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
-use crate::sandbox::Helper;
 
 /// A solved plan.
 #[derive(Debug, Clone)]
@@ -29,46 +29,6 @@ pub struct Solved {
 
 /// A vertex's layers, or nothing because something failed before.
 type Reached = Option<Arc<Vec<Layer>>>;
-
-/// What one vertex needs to run.
-#[derive(Clone)]
-pub(super) struct Job {
-    pub(super) inputs: Arc<Inputs>,
-    pub(super) loader: Arc<LayerLoader>,
-    pub(super) vertex: VertexId,
-    /// Of the vertex's inputs.
-    pub(super) results: BTreeMap<Input, Arc<Vec<Layer>>>,
-    shared: Arc<Shared>,
-}
-
-struct Shared {
-    helper: OnceCell<Helper>,
-    contexts: BTreeMap<Input, Context>,
-    definitions: Vec<Option<Key>>,
-    slots: Semaphore,
-    cache: Cache,
-}
-
-impl Job {
-    /// Returns the helper that makes steps' processes, started when the first step asks.
-    pub(super) async fn helper(&self) -> Result<&Helper, SolveErrorKind> {
-        self.shared
-            .helper
-            .get_or_try_init(|| async {
-                let path = self.inputs.helper.clone();
-                let started = tokio::task::spawn_blocking(move || Helper::start(path));
-                Ok(started.await.map_err(worker)??)
-            })
-            .await
-    }
-
-    pub(super) fn context_dir(&self, vertex: Input) -> Option<ContextDir> {
-        match &self.inputs.plan.vertices[vertex].op {
-            Op::Context { name } => self.inputs.contexts.get(name).cloned(),
-            _ => None,
-        }
-    }
-}
 
 /// Solves a plan.
 ///
