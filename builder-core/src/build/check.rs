@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::context::Context;
 use super::error::BuildError;
 use super::request::Build;
+use crate::context::ignore::Patterns;
 use crate::context::{ContextError, find_ignore_file};
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::diagnostic::{Diagnostic, Severity};
@@ -91,18 +92,17 @@ impl Build {
                 return Ok(out);
             }
         };
-        let Context::Dir(context) = &self.context;
-        let beside = self.text.is_none().then(|| self.dockerfile_path());
-        let ignore = find_ignore_file(context, beside.as_deref())?;
-        let patterns = ignore.map(|it| it.patterns);
-        let patterns = patterns.filter(|it| !it.has_exceptions());
-        let ignored = patterns
-            .as_ref()
-            .map(|patterns| move |path: &str| patterns.matches(path).unwrap_or(false));
+        let patterns = self.ignored()?;
+        let ignored = |path: &str| {
+            let patterns = patterns.as_ref();
+            patterns.is_some_and(|it| it.matches(path).unwrap_or(false))
+        };
         let surroundings = Surroundings {
             options: &self.plan,
             known,
-            ignored: ignored.as_ref().map(|it| it as &dyn Fn(&str) -> bool),
+            ignored: patterns
+                .is_some()
+                .then_some(&ignored as &dyn Fn(&str) -> bool),
         };
         let all: &dyn Fn(&Dockerfile, &str) -> Vec<Finding> = &|ast, text| {
             let findings = check(ast, text, &surroundings);
@@ -130,22 +130,30 @@ impl Build {
         known: &BTreeMap<Base, BaseInfo>,
     ) -> Result<(Vec<Finding>, bool), RemarksError> {
         let settings = self.settings(ast).map_err(RemarksError::Settings)?;
-        let Context::Dir(context) = &self.context;
-        let beside = self.text.is_none().then(|| self.dockerfile_path());
-        let ignore = find_ignore_file(context, beside.as_deref())?;
-        let patterns = ignore.map(|it| it.patterns);
-        let patterns = patterns.filter(|it| !it.has_exceptions());
-        let ignored = patterns
-            .as_ref()
-            .map(|patterns| move |path: &str| patterns.matches(path).unwrap_or(false));
+        let patterns = self.ignored()?;
+        let ignored = |path: &str| {
+            let patterns = patterns.as_ref();
+            patterns.is_some_and(|it| it.matches(path).unwrap_or(false))
+        };
         let surroundings = Surroundings {
             options: &self.plan,
             known,
-            ignored: ignored.as_ref().map(|it| it as &dyn Fn(&str) -> bool),
+            ignored: patterns
+                .is_some()
+                .then_some(&ignored as &dyn Fn(&str) -> bool),
         };
         let findings = settings.keep(ast, check(ast, text, &surroundings));
         let fails = settings.error && !findings.is_empty();
         Ok((findings, fails))
+    }
+
+    /// What the ignore file leaves out; nothing is said where it takes something back.
+    fn ignored(&self) -> Result<Option<Patterns>, ContextError> {
+        let Context::Dir(context) = &self.context;
+        let beside = self.text.is_none().then(|| self.dockerfile_path());
+        let ignore = find_ignore_file(context, beside.as_deref())?;
+        let patterns = ignore.map(|it| it.patterns);
+        Ok(patterns.filter(|it| !it.has_exceptions()))
     }
 
     /// The author's settings; a build arg wins over the directive.
