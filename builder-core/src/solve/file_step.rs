@@ -27,7 +27,9 @@ pub(super) async fn run_copy(
     job.loader.unpack(&job.inputs, parent, job.vertex).await?;
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job.inputs, &parent, |target, accounts| {
+        // A linked layer stands by itself, as in BuildKit: what is below its destination is not looked at.
+        let linked = op.link && op.chmod.is_none();
+        on_parent(&job.inputs, &parent, linked, |target, accounts| {
             let owner = match &op.chown {
                 Some(spec) => Some(owner(&job, accounts, spec)?),
                 None => None,
@@ -49,7 +51,7 @@ pub(super) async fn run_mkdir(
     job.loader.unpack(&job.inputs, parent, job.vertex).await?;
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job.inputs, &parent, |target, accounts| {
+        on_parent(&job.inputs, &parent, false, |target, accounts| {
             let owner = if op.user.is_empty() {
                 (0, 0)
             } else {
@@ -89,6 +91,7 @@ pub(super) fn refuse(op: &CopyOp) -> Result<(), SolveErrorKind> {
 fn on_parent(
     inputs: &Inputs,
     parent: &[Layer],
+    alone: bool,
     change: impl FnOnce(&mut Target, &Accounts) -> Result<(), FileError>,
 ) -> Result<Layer, SolveErrorKind> {
     let root = if parent.is_empty() {
@@ -100,7 +103,7 @@ fn on_parent(
     let accounts = Accounts::read(below.as_deref());
     let clamp = inputs.plan.source_date_epoch;
     let now = clamp.unwrap_or(inputs.options.now);
-    let mut target = Target::new(below, now);
+    let mut target = Target::new(below.filter(|_| !alone), now);
     change(&mut target, &accounts)?;
     let out = inputs.store.blobs().raw_writer()?;
     let (out, written) = target.write(out, clamp)?;
@@ -135,11 +138,7 @@ pub(super) fn keep_blob(
 }
 
 /// Returns where `path` of a context is on this machine, for a bind mount.
-pub(super) fn context_path(
-    job: &Job,
-    context: &ContextDir,
-    path: &str,
-) -> Result<PathBuf, SolveErrorKind> {
+pub(super) fn context_path(context: &ContextDir, path: &str) -> Result<PathBuf, SolveErrorKind> {
     if let Some(ignore) = find_ignore_file(&context.path, context.dockerfile.as_deref())? {
         return Err(SolveErrorKind::Unsupported {
             what: format!(
@@ -159,6 +158,5 @@ pub(super) fn context_path(
     })?;
     use std::os::unix::ffi::OsStrExt;
     let relative = std::ffi::OsStr::from_bytes(&node.path);
-    let _ = job;
     Ok(context.path.join(relative))
 }

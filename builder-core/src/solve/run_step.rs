@@ -125,22 +125,13 @@ fn prepare(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Prepared, SolveErr
 
 fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec {
     let mut env: Vec<OsString> = Vec::new();
-    for (name, value) in op.proxy_env.iter().chain(&op.env) {
-        // What the Dockerfile sets wins over a proxy variable of the same name.
-        let overridden = op.env.iter().any(|(known, _)| known == name)
-            && op
-                .proxy_env
-                .iter()
-                .any(|pair| pair == &(name.clone(), value.clone()))
-            && !op
-                .env
-                .iter()
-                .any(|pair| pair == &(name.clone(), value.clone()));
-        if !overridden {
-            env.push(format!("{name}={value}").into());
-        }
+    // What the Dockerfile sets wins over a proxy variable of the same name.
+    let is_set = |name: &str| op.env.iter().any(|(known, _)| known == name);
+    let proxies = op.proxy_env.iter().filter(|(name, _)| !is_set(name));
+    for (name, value) in proxies.chain(&op.env) {
+        env.push(format!("{name}={value}").into());
     }
-    if !op.env.iter().any(|(name, _)| name == "HOME") {
+    if !is_set("HOME") {
         env.push(format!("HOME={}", account.home).into());
     }
     let options = &inputs.options;
@@ -244,7 +235,7 @@ fn mount(job: &Job, mount: &MountOp, prepared: &mut Prepared) -> Result<(), Solv
                         what: "RUN --mount=type=bind,rw of a build context".to_owned(),
                     });
                 }
-                let source = file_step::context_path(job, &context, path)?;
+                let source = file_step::context_path(&context, path)?;
                 push(sandbox::MountSource::Bind(source), true);
                 return Ok(());
             }
