@@ -138,12 +138,13 @@ impl Printed {
             printed.rest(&json(words()));
             return printed;
         }
-        // The here-documents come last: a first source is what decides about the JSON form.
-        let mut all: Vec<String> = copy.sources.iter().map(|text| text.raw.clone()).collect();
+        // The here-documents come first, where no open quote of a source hides them.
+        let mut all = Vec::new();
         for heredoc in &copy.heredocs {
             all.push(mark(heredoc));
             printed.body(heredoc);
         }
+        all.extend(copy.sources.iter().map(|text| text.raw.clone()));
         all.push(copy.dest.raw.clone());
         printed.rest(&join(all.into_iter()));
         printed
@@ -255,7 +256,12 @@ fn command_text(command: &Command) -> String {
 
 fn pairs_text(pairs: &[KeyValue]) -> String {
     join(pairs.iter().map(|pair| {
-        let between = if pair.legacy { ' ' } else { '=' };
+        let between = match pair.legacy {
+            false => "=",
+            // The second blank is the one that no escape character takes into the name.
+            true if pair.key.raw.ends_with(['\\', '`']) => "  ",
+            true => " ",
+        };
         format!("{}{between}{}", pair.key.raw, pair.value.raw)
     }))
 }

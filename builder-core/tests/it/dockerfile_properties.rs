@@ -5,6 +5,7 @@ use builder_core::dockerfile::diagnostic::{Diagnostic, render};
 use builder_core::dockerfile::word::Lexer;
 use builder_core::dockerfile::{Span, parse, syntax};
 use proptest::prelude::*;
+use proptest::test_runner::RngSeed;
 
 /// Lines that are close to Dockerfiles, so that some of them parse.
 fn dockerfile() -> impl Strategy<Value = String> {
@@ -119,8 +120,29 @@ fn without_spans(shown: &str) -> String {
     })
 }
 
+/// The same cases in every run, so that a red run tells of the change before it; `PROPTEST_CASES` and
+/// `PROPTEST_RNG_SEED` look further.
+fn config() -> ProptestConfig {
+    let given = |name| std::env::var_os(name).is_some();
+    let own = ProptestConfig::default();
+    ProptestConfig {
+        cases: if given("PROPTEST_CASES") {
+            own.cases
+        } else {
+            512
+        },
+        rng_seed: if given("PROPTEST_RNG_SEED") {
+            own.rng_seed
+        } else {
+            RngSeed::Fixed(3)
+        },
+        failure_persistence: None,
+        ..own
+    }
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(config())]
 
     #[test]
     fn any_text_is_read_or_refused(text in "\\PC*|[A-Z \\\\\n\"'<$#=\\[\\]-]{0,80}") {
