@@ -126,6 +126,10 @@ const TESTS: &[Test] = &[
         "the_size_of_the_builder_does_not_matter",
         the_size_of_the_builder_does_not_matter,
     ),
+    (
+        "the_program_cannot_be_written_by_a_step",
+        the_program_cannot_be_written_by_a_step,
+    ),
     ("nothing_is_left_over", nothing_is_left_over),
 ];
 
@@ -1183,6 +1187,27 @@ fn output_to_dev_null(bench: &Bench) {
         .wait()
         .expect("ends");
     assert_eq!(exit, Exit::Code(0));
+}
+
+/// A step's first process is the builder's program: who gets at its `/proc/…/exe` must find a read-only mount.
+fn the_program_cannot_be_written_by_a_step(bench: &Bench) {
+    bench.run(bench.spec("a", &["true"])).expect("runs");
+    let mine = format!("PPid:\t{}\n", std::process::id());
+    let mut helpers = 0;
+    for process in fs::read_dir("/proc").expect("/proc").flatten() {
+        let read = |name: &str| fs::read_to_string(process.path().join(name)).unwrap_or_default();
+        if !read("status").contains(&mine) || !read("cmdline").contains("__builder-sandbox") {
+            continue;
+        }
+        helpers += 1;
+        let mount = rustix::fs::statvfs(process.path().join("exe")).expect("statvfs");
+        assert!(
+            mount.f_flag.contains(rustix::fs::StatVfsMountFlags::RDONLY),
+            "{}",
+            process.path().display()
+        );
+    }
+    assert!(helpers > 0, "no helper was found");
 }
 
 fn eight_at_once(bench: &Bench) {

@@ -9,6 +9,8 @@
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rootless`    | root and an ordinary user make the same layers                             |
+//! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
+//! | `escape`      | what a step must not reach is refused to it                                |
 //!
 //! A test that needs what this machine lacks says so in one line on stderr and returns.
 //! `CASE=name` runs the build cases whose name contains it; `BLESS=1` rewrites what they expect;
@@ -17,7 +19,9 @@
 mod build_cases;
 mod cache;
 mod crash;
+mod escape;
 mod fixture;
 mod outputs;
 mod rootless;
 mod tree;
+mod users;

@@ -7,27 +7,7 @@ use std::process::Command;
 use crate::build_cases::{self, Case};
 use crate::fixture;
 use crate::tree::Image;
-
-/// An ordinary user of this machine that has subordinate ids: name, uid, gid.
-fn ordinary_user() -> Option<(String, u32, u32)> {
-    let subuid = fs::read_to_string("/etc/subuid").ok()?;
-    let passwd = fs::read_to_string("/etc/passwd").ok()?;
-    let enough = |name: &str| {
-        subuid.lines().any(|line| {
-            let mut parts = line.split(':');
-            parts.next() == Some(name)
-                && parts
-                    .nth(1)
-                    .and_then(|n| n.parse().ok())
-                    .is_some_and(|n: u64| n >= 65_536)
-        })
-    };
-    passwd.lines().find_map(|line| {
-        let parts: Vec<&str> = line.split(':').collect();
-        let (uid, gid) = (parts.get(2)?.parse().ok()?, parts.get(3)?.parse().ok()?);
-        (uid != 0 && enough(parts[0])).then(|| (parts[0].to_owned(), uid, gid))
-    })
-}
+use crate::users::ordinary_user;
 
 #[test]
 fn root_and_an_ordinary_user_make_the_same_layers() {

@@ -35,6 +35,7 @@ pub(super) struct Launch<'a> {
     pub(super) cwd: PathBuf,
     pub(super) hostname: Vec<u8>,
     pub(super) loopback: bool,
+    pub(super) any_device: bool,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
@@ -60,6 +61,7 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
         cwd,
         hostname,
         loopback,
+        any_device,
         stdout,
         stderr,
     } = launch;
@@ -77,7 +79,7 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
     if loopback {
         bring_loopback_up()?;
     }
-    let mut interior = enter_root(root, &steps)?;
+    let mut interior = enter_root(root, &steps, any_device)?;
     let cwd = interior.directory(&cwd)?;
     let null = interior
         .open("/dev/null".as_ref(), OFlags::RDONLY)

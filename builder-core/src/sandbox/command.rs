@@ -5,7 +5,7 @@ use std::io::Write;
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
-use rustix::fs::Mode;
+use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
@@ -124,6 +124,10 @@ impl Command {
     fn exec(&self) -> Errno {
         let mut denied = false;
         for candidate in &self.candidates {
+            if is_magic(candidate) {
+                denied = true;
+                continue;
+            }
             match sys::exec(candidate, &self.args, &self.env) {
                 Errno::NOENT | Errno::NOTDIR => {}
                 Errno::ACCESS => denied = true,
@@ -132,6 +136,16 @@ impl Command {
         }
         if denied { Errno::ACCESS } else { Errno::NOENT }
     }
+}
+
+/// Whether the path leads through a link of /proc that is no path: `/proc/self/exe` is the builder's own program here,
+/// which no image should run.
+fn is_magic(program: &CString) -> bool {
+    let open = |resolve| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(CWD, program, flags, Mode::empty(), resolve)
+    };
+    open(ResolveFlags::NO_MAGICLINKS).is_err_and(|errno| errno == Errno::LOOP)
 }
 
 /// What to say and to exit with when exec failed.

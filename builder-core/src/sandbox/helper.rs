@@ -5,8 +5,8 @@
 use std::collections::HashMap;
 use std::fs::File;
 use std::io::Write;
-use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
@@ -15,13 +15,15 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::fs::MemfdFlags;
+use rustix::fs::{CWD, MemfdFlags};
 use rustix::io::Errno;
+use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
 
 use super::error::SandboxError;
 use super::protocol::{HELPER_ARGUMENT, Outcome, Reply, Request, receive, send};
 use super::spec::Spec;
+use crate::sys;
 
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -83,9 +85,13 @@ impl Helper {
             // a host program that does not call `init_if_child` would start itself for ever
             return Err(SandboxError::InsideHelper);
         }
-        let path = match exe {
-            HelperPath::Current => PathBuf::from("/proc/self/exe"),
-            HelperPath::Path(path) => path,
+        let (path, sealed) = match exe {
+            HelperPath::Current => {
+                let path = PathBuf::from("/proc/self/exe");
+                let sealed = read_only(&path).ok();
+                (path, sealed)
+            }
+            HelperPath::Path(path) => (path, None),
         };
         let (socket, theirs) = rustix::net::socketpair(
             AddressFamily::UNIX,
@@ -104,16 +110,18 @@ impl Helper {
         // the helper's death signal is tied to the thread that starts it: this one outlives it
         let reader = std::thread::Builder::new()
             .name("sandbox".to_owned())
-            .spawn(move || match spawn(&path, theirs, &for_reader.socket) {
-                Ok(mut child) => {
-                    let _ = started.send(Ok(()));
-                    for_reader.read();
-                    let _ = child.wait();
-                }
-                Err(error) => {
-                    let _ = started.send(Err(error));
-                }
-            })
+            .spawn(
+                move || match spawn(&path, sealed, theirs, &for_reader.socket) {
+                    Ok(mut child) => {
+                        let _ = started.send(Ok(()));
+                        for_reader.read();
+                        let _ = child.wait();
+                    }
+                    Err(error) => {
+                        let _ = started.send(Err(error));
+                    }
+                },
+            )
             .map_err(SandboxError::Talk)?;
         let helper = Self {
             shared,
@@ -248,9 +256,35 @@ fn talk(errno: Errno) -> SandboxError {
     SandboxError::Talk(errno.into())
 }
 
+/// A program through a read-only mount of its own.
+///
+/// A step that gets hold of its first process's `/proc/…/exe` could otherwise wait for the end of the build and write
+/// into the builder's own program. Without CAP_SYS_ADMIN there is no such mount, and no step that is root outside.
+fn read_only(program: &Path) -> Result<OwnedFd, Errno> {
+    // by its name: the process's own file is in the mount namespace where it was started
+    let name = rustix::fs::readlink(program, Vec::new())?;
+    let flags = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
+    let mount = rustix::mount::open_tree(CWD, &name, flags)?;
+    let (there, here) = (rustix::fs::fstat(&mount)?, rustix::fs::stat(program)?);
+    if (there.st_dev, there.st_ino) != (here.st_dev, here.st_ino) {
+        return Err(Errno::STALE); // replaced since
+    }
+    sys::set_mount_attributes(&mount, false, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
+    Ok(mount)
+}
+
 /// Starts the program with the socket as its standard input and waits for its first word.
-fn spawn(path: &PathBuf, theirs: OwnedFd, ours: &OwnedFd) -> Result<Child, SandboxError> {
-    let mut child = Command::new(path)
+fn spawn(
+    path: &PathBuf,
+    sealed: Option<OwnedFd>,
+    theirs: OwnedFd,
+    ours: &OwnedFd,
+) -> Result<Child, SandboxError> {
+    let started = match &sealed {
+        Some(sealed) => PathBuf::from(format!("/proc/self/fd/{}", sealed.as_raw_fd())),
+        None => path.clone(),
+    };
+    let mut child = Command::new(started)
         .arg(HELPER_ARGUMENT)
         // a step's first process is a copy of the helper: it should hold nothing of the builder's
         .env_clear()

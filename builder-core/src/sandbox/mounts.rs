@@ -3,6 +3,10 @@
 //! Each mount is made detached (fsopen, fsmount, open_tree) and then moved onto a descriptor of its target: no path
 //! is looked up twice, and none outside the root. What must be attached before it can be cloned is stacked on `/`
 //! of the old root, which goes away as a whole after pivot_root.
+//!
+//! A step may make device nodes, and an image may bring them, as with Docker; only those in `/dev` can be opened.
+//! Docker has a cgroup decide that, which is not to be had everywhere: here every mount is `nodev`, and the devices of
+//! `/dev` are mounts of their own.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
@@ -30,8 +34,12 @@ const PRIVATE_MOUNT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
     .union(MountAttrFlags::MOUNT_ATTR_NODEV)
     .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
-/// Mounts everything and makes it the process's root.
-pub(super) fn enter_root(root: RootMount<'_>, steps: &[MountStep]) -> Result<Interior, Failure> {
+/// Mounts everything and makes it the process's root. `any_device` lets every device node be opened.
+pub(super) fn enter_root(
+    root: RootMount<'_>,
+    steps: &[MountStep],
+    any_device: bool,
+) -> Result<Interior, Failure> {
     rustix::mount::mount_change(
         "/",
         MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
@@ -44,7 +52,11 @@ pub(super) fn enter_root(root: RootMount<'_>, steps: &[MountStep]) -> Result<Int
     // sources first: their paths are the builder's, and are looked up before anything is put over them
     let mut sources = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
-        sources.push(source(&memory, index, &step.what, &mut stacked)?);
+        let made = source(&memory, index, &step.what, &mut stacked)?;
+        if let (Some(mount), false) = (&made, any_device) {
+            no_devices(mount).during_at("forbid devices in the mount for", &step.target)?;
+        }
+        sources.push(made);
     }
     let root_mount = match root {
         RootMount::Overlay(layers) => overlay(&layers, &memory, "root", &mut 0)?,
@@ -54,9 +66,12 @@ pub(super) fn enter_root(root: RootMount<'_>, steps: &[MountStep]) -> Result<Int
             tree
         }
     };
+    if !any_device {
+        no_devices(&root_mount).during_at("forbid devices in", "/")?;
+    }
     let mut interior = Interior::new(root_mount);
     for (step, source) in steps.iter().zip(sources) {
-        mount(&mut interior, step, source)?;
+        mount(&mut interior, step, source, &memory)?;
     }
     rustix::process::fchdir(interior.root()).during("enter the new root")?;
     rustix::process::pivot_root(".", ".").during("pivot_root")?;
@@ -148,6 +163,7 @@ fn mount(
     interior: &mut Interior,
     step: &MountStep,
     source: Option<OwnedFd>,
+    memory: &OwnedFd,
 ) -> Result<(), Failure> {
     let target = step.target.as_path();
     let made = match &step.what {
@@ -167,7 +183,7 @@ fn mount(
         What::Devices => tmpfs(
             Some(64 << 10 << 10),
             0o755,
-            MountAttrFlags::MOUNT_ATTR_NOSUID,
+            MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV,
         ),
         What::DevPts => dev_pts(),
         What::Mqueue => filesystem("mqueue", &[], PRIVATE_MOUNT),
@@ -197,7 +213,7 @@ fn mount(
     attach(&made, &found.object).during_at("mount on", target)?;
     interior.mounted(found);
     match &step.what {
-        What::Devices => devices(&made).during_at("make the devices in", target)?,
+        What::Devices => devices(&made, memory).during_at("make the devices in", target)?,
         What::HostSys | What::Sys => hide_cgroups(interior)?,
         _ => {}
     }
@@ -320,28 +336,33 @@ const LINKS: &[(&str, &str)] = &[
     ("ptmx", "pts/ptmx"),
 ];
 
-fn devices(directory: &OwnedFd) -> Result<(), Errno> {
+/// Devices are made in `memory`, where they can be opened, and mounted on files in `directory`, where others cannot.
+fn devices(directory: &OwnedFd, memory: &OwnedFd) -> Result<(), Errno> {
     for (name, major, minor) in DEVICES {
         let mode = Mode::from_raw_mode(0o666);
         let device = rustix::fs::makedev(*major, *minor);
-        match rustix::fs::mknodat(directory, *name, FileType::CharacterDevice, mode, device) {
-            Ok(()) => {}
+        let made = match rustix::fs::mknodat(memory, *name, FileType::CharacterDevice, mode, device)
+        {
+            Ok(()) => {
+                let flags = OFlags::PATH | OFlags::CLOEXEC;
+                let node = rustix::fs::openat(memory, *name, flags, Mode::empty())?;
+                clone_object(&node)
+            }
             // a user namespace or a device filter: the host's own, then
-            Err(Errno::PERM) => {
-                let empty = rustix::fs::openat(
+            Err(Errno::PERM) => clone_tree(&Path::new("/dev").join(name)),
+            Err(errno) => Err(errno),
+        };
+        match made {
+            Ok(tree) => {
+                let place = rustix::fs::openat(
                     directory,
                     *name,
                     OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
                     mode,
                 )?;
-                match clone_tree(&Path::new("/dev").join(name)) {
-                    Ok(tree) => attach(&tree, &empty)?,
-                    Err(Errno::NOENT) => {
-                        rustix::fs::unlinkat(directory, *name, rustix::fs::AtFlags::empty())?
-                    }
-                    Err(errno) => return Err(errno),
-                }
+                attach(&tree, &place)?;
             }
+            Err(Errno::NOENT) => {}
             Err(errno) => return Err(errno),
         }
     }
@@ -486,6 +507,11 @@ fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd,
         other => other?,
     }
     rustix::fs::openat(memory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+}
+
+/// Lets no device node in a mount, or below it, be opened.
+fn no_devices(mount: &OwnedFd) -> Result<(), Errno> {
+    sys::set_mount_attributes(mount, true, MountAttrFlags::MOUNT_ATTR_NODEV)
 }
 
 /// A detached copy of what is mounted at a path of the host, with all below it.

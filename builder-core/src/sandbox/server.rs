@@ -22,7 +22,7 @@ use super::mount_point::open_in;
 use super::mounts::{RootMount, kind_of};
 use super::protocol::{During, Failure, Outcome, Reply, Report, Request, receive, send};
 use super::seccomp;
-use super::spec::{MountSource, Network, Root, Spec};
+use super::spec::{MountSource, Network, Root, Security, Spec};
 use crate::sys::{self, Instruction, Side, SingleThread};
 
 /// A step that runs.
@@ -185,6 +185,7 @@ impl Server {
             cwd,
             hostname: spec.hostname.as_bytes().to_vec(),
             loopback: spec.network == Network::None,
+            any_device: spec.security == Security::Insecure,
             stdout,
             stderr,
         };
