@@ -275,14 +275,14 @@ fn read_only(program: &Path) -> Result<OwnedFd, Errno> {
 
 /// Starts the program with the socket as its standard input and waits for its first word.
 fn spawn(
-    path: &PathBuf,
+    path: &Path,
     sealed: Option<OwnedFd>,
     theirs: OwnedFd,
     ours: &OwnedFd,
 ) -> Result<Child, SandboxError> {
     let started = match &sealed {
         Some(sealed) => PathBuf::from(format!("/proc/self/fd/{}", sealed.as_raw_fd())),
-        None => path.clone(),
+        None => path.to_owned(),
     };
     let mut child = Command::new(started)
         .arg(HELPER_ARGUMENT)
@@ -292,7 +292,7 @@ fn spawn(
         .stdout(Stdio::null())
         .spawn()
         .map_err(|source| SandboxError::StartHelper {
-            path: path.clone(),
+            path: path.to_owned(),
             source,
         })?;
     let began = Instant::now();
@@ -302,7 +302,7 @@ fn spawn(
     let _ = child.kill();
     let _ = child.wait();
     Err(SandboxError::HelperSilent {
-        path: path.clone(),
+        path: path.to_owned(),
         waited: PATIENCE,
     })
 }
