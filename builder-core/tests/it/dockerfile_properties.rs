@@ -1,11 +1,12 @@
 //! What holds for any text.
 
-use builder_core::dockerfile::ast::{Dockerfile, Instruction, Kind};
 use builder_core::dockerfile::diagnostic::{Diagnostic, render};
 use builder_core::dockerfile::word::Lexer;
-use builder_core::dockerfile::{Span, parse, syntax};
+use builder_core::dockerfile::{parse, syntax};
 use proptest::prelude::*;
 use proptest::test_runner::RngSeed;
+
+use crate::meaning::{inside, meaning, spans};
 
 /// Lines that are close to Dockerfiles, so that some of them parse.
 fn dockerfile() -> impl Strategy<Value = String> {
@@ -75,49 +76,6 @@ fn dockerfile() -> impl Strategy<Value = String> {
             line
         });
     prop::collection::vec(line, 0..6).prop_map(|lines| format!("FROM x\n{}\n", lines.join("\n")))
-}
-
-fn inside(text: &str, span: Span) -> bool {
-    span.start <= span.end && text.get(span.start..span.end).is_some()
-}
-
-/// Every place of a value, as its debug form shows them.
-fn spans(shown: &str) -> Vec<Span> {
-    shown
-        .split("Span { start: ")
-        .skip(1)
-        .filter_map(|part| {
-            let (start, rest) = part.split_once(", end: ")?;
-            Some(Span {
-                start: start.parse().ok()?,
-                end: rest.split_once(' ')?.0.parse().ok()?,
-            })
-        })
-        .collect()
-}
-
-/// A file without its places, lines and original texts.
-fn meaning(file: &Dockerfile) -> Vec<String> {
-    fn kind(instruction: &Instruction) -> String {
-        match &instruction.kind {
-            Kind::Onbuild(onbuild) => format!("onbuild {}", kind(&onbuild.inner)),
-            kind => without_spans(&format!("{kind:?}")),
-        }
-    }
-    let mut out: Vec<_> = file.global_args.iter().map(kind).collect();
-    for stage in &file.stages {
-        out.push(without_spans(&format!("{:?}", stage.from)));
-        out.extend(stage.instructions.iter().map(kind));
-    }
-    out
-}
-
-fn without_spans(shown: &str) -> String {
-    let mut parts = shown.split("Span { start: ");
-    let first = parts.next().unwrap_or_default().to_owned();
-    parts.fold(first, |out, part| {
-        out + part.split_once('}').map_or("", |(_, rest)| rest)
-    })
 }
 
 /// The same cases in every run, so that a red run tells of the change before it; `PROPTEST_CASES` and

@@ -6,4 +6,5 @@ mod cross_checks;
 mod dockerfile_cases;
 mod dockerfile_properties;
 mod layers;
+mod meaning;
 mod plan_cases;
