@@ -103,6 +103,9 @@ pub(crate) struct BuildArgs {
     /// Print what is questionable in the Dockerfile, and build nothing; exit code 3 where something is
     #[arg(long)]
     pub(crate) check: bool,
+    /// Ask in place of building: `check`, `outline` (what the target takes) or `targets`, each also with `,format=json`
+    #[arg(long, value_name = "METHOD")]
+    pub(crate) call: Option<String>,
     /// Taken for Docker's sake: tags of registries are looked up at every build anyway
     #[arg(long)]
     pub(crate) pull: bool,
@@ -200,7 +203,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ),
     ("cache-from", true, NOT_YET),
     ("cache-to", true, NOT_YET),
-    ("call", true, NOT_YET),
     ("cgroup-parent", true, NOT_YET),
     ("compress", false, NOT_YET),
     ("cpu-period", true, NOT_YET),

@@ -12,17 +12,17 @@ use builder_core::{Build, Image, Output, sandbox};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
+use super::call::{self, Call, Method};
 use super::inputs::request;
-use crate::args::{BuildArgs, Progress};
+use crate::args::{BuildArgs, Format, Progress};
 use crate::environment::Environment;
 use crate::exit::{Failure, INTERRUPTED};
 use crate::render::{self, Mode, Reporter};
 use crate::{outputs, secrets};
 
 pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Failure> {
-    if args.check {
-        let build = request(args.inputs, environment)?;
-        return super::check::with_bases(&build);
+    if let Some(call) = asked(&args)? {
+        return call::run(call, &request(args.inputs, environment)?);
     }
     let mode = mode(args.quiet, args.progress, environment);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
@@ -55,6 +55,23 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         result => result?,
     };
     finish(&image, &dests, mode, quiet, iidfile)
+}
+
+/// What is asked in place of a build.
+fn asked(args: &BuildArgs) -> Result<Option<Call>, Failure> {
+    let given = args.call.as_deref().map(Call::parse).transpose()?;
+    let check = Call {
+        method: Method::Check,
+        format: Format::Text,
+    };
+    match (given, args.check) {
+        (None, check_flag) => Ok(check_flag.then_some(check)),
+        (Some(Some(call)), true) if call.method != Method::Check => Err(Failure::usage(
+            "--check is --call=check: give one of --check and --call",
+        )),
+        (Some(None), true) => Ok(Some(check)),
+        (Some(call), _) => Ok(call),
+    }
 }
 
 /// Translates what only `build` has.

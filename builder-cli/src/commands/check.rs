@@ -7,10 +7,10 @@ use builder_core::dockerfile::lint::{Names, Settings};
 use builder_core::{Build, plan};
 
 use super::inputs::{self, STDIN, standard_input};
-use crate::args::{CheckArgs, Report};
+use crate::args::{CheckArgs, Format, Report};
 use crate::environment::Environment;
 use crate::exit::Failure;
-use crate::render::{self, checks};
+use crate::render::{self, call, checks};
 
 pub(super) fn run(args: CheckArgs, environment: &Environment) -> Result<(), Failure> {
     if args.rules {
@@ -46,18 +46,22 @@ pub(super) fn run(args: CheckArgs, environment: &Environment) -> Result<(), Fail
             .map_err(|error| Failure::Io(format!("cannot write {}: {error}", path.display())))?;
         checked = build.check(&settings)?;
     }
-    show(&checked, args.format)
+    render::result(&checks::report(&checked, args.format))?;
+    end(&checked)
 }
 
 /// `builder build --check`.
-pub(super) fn with_bases(build: &Build) -> Result<(), Failure> {
+pub(super) fn with_bases(build: &Build, format: Format) -> Result<(), Failure> {
     let settings = Settings::default();
     let checked = super::runtime()?.block_on(build.check_with_bases(&settings))?;
-    show(&checked, Report::Text)
+    render::result(&match format {
+        Format::Text => checks::report(&checked, Report::Text),
+        Format::Json => call::check_json(&checked),
+    })?;
+    end(&checked)
 }
 
-fn show(checked: &Checked, report: Report) -> Result<(), Failure> {
-    render::result(&checks::report(checked, report))?;
+fn end(checked: &Checked) -> Result<(), Failure> {
     match (&checked.error, checked.findings.is_empty()) {
         (Some(_), _) => Err(Failure::Unreadable),
         (None, false) => Err(Failure::Remarks),

@@ -1,6 +1,7 @@
 //! One file a command; `inputs` is what they share.
 
 mod build;
+mod call;
 mod check;
 mod inputs;
 mod plan;

@@ -4,6 +4,7 @@
 //! that went away (a closed pipe) is no error: the build goes on unseen. One that is slow holds nothing up either: what
 //! steps write waits for it in memory up to [`MAX_WAITING_BYTES`], and beyond that is left out, with a warning.
 
+pub(crate) mod call;
 pub(crate) mod checks;
 pub(crate) mod diagnostic;
 mod json;

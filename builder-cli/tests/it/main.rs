@@ -10,6 +10,8 @@
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rootless`    | root and an ordinary user make the same layers                             |
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
+//! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
+//! | `check`       | remarks in every format, exit codes, mends                                 |
 //! | `escape`      | what a step must not reach is refused to it                                |
 //!
 //! A test that needs what this machine lacks says so in one line on stderr and returns.
@@ -18,6 +20,8 @@
 
 mod build_cases;
 mod cache;
+mod call;
+mod check;
 mod crash;
 mod escape;
 mod fixture;

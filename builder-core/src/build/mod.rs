@@ -1,17 +1,20 @@
 //! The façade: a build from start to end, and each of its first steps alone.
 //!
 //! [`Build`] holds what a user asks for. [`Build::plan`] reads and plans, asking for base configs; [`Build::run`] also solves and
-//! writes the outputs. [`Build::check`] says what is questionable. Nothing is read from the environment: what the command line finds there comes in
+//! writes the outputs. [`Build::check`] says what is questionable,
+//! [`Build::targets`] and [`Build::outline`] what can be asked for. Nothing is read from the environment: what the command line finds there comes in
 //! through the setters.
 
 mod assemble;
 mod base_images;
+mod call;
 mod check;
 mod context;
 mod error;
 mod output;
 mod request;
 
+pub use call::Listing;
 pub use check::Checked;
 pub use context::{Context, NamedSource};
 pub use error::{BuildError, ChecksError, Located};

@@ -552,7 +552,7 @@ fn stage_meant(ast: &ast::Dockerfile, name: &str) -> Option<String> {
     Some(format!("did you mean the stage `{near}`?"))
 }
 
-fn located<E>(error: E, file: &str, text: &str, span: Option<Span>) -> Located<E> {
+pub(super) fn located<E>(error: E, file: &str, text: &str, span: Option<Span>) -> Located<E> {
     Located {
         error,
         file: file.to_owned(),

@@ -22,6 +22,7 @@ pub mod lint;
 mod lower;
 mod onbuild;
 mod options;
+mod outline;
 mod ports;
 mod scope;
 mod stages;
@@ -31,6 +32,7 @@ mod vertex;
 pub use base::{Base, BaseInfo};
 pub use error::{PlanError, PlanErrorKind};
 pub use options::{NamedContext, PlanOptions, Resource};
+pub use outline::{CacheUse, Need, Outline, PlanArg, Target, outline, targets};
 pub use stages::{Step, step};
 pub use text::{to_json, to_text};
 pub use vertex::{

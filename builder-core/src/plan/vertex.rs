@@ -4,7 +4,7 @@ use crate::dockerfile::Span;
 use crate::dockerfile::instruction::mount::Sharing;
 use crate::image::{ImageConfig, Platform};
 
-use super::Base;
+use super::{Base, PlanArg};
 
 /// Index of a vertex in [`Plan::vertices`].
 pub type Input = usize;
@@ -26,6 +26,8 @@ pub struct Plan {
     pub target_name: Option<String>,
     /// Clamp of all times.
     pub source_date_epoch: Option<i64>,
+    /// The ARGs that it takes.
+    pub args: Vec<PlanArg>,
     pub warnings: Vec<PlanWarning>,
 }
 

@@ -19,6 +19,7 @@ impl Lowering<'_, '_> {
     pub(super) fn arg(
         &mut self,
         state: &mut State,
+        site: &Site<'_>,
         declarations: &[ArgDecl],
     ) -> Result<(), PlanError> {
         let mut words = Vec::new();
@@ -32,6 +33,10 @@ impl Lowering<'_, '_> {
             } else {
                 self.frame.global.value(name).map(str::to_owned)
             };
+            let given = self.frame.options.build_args.contains_key(name);
+            let inherits = !given && arg.default.is_none() && value.is_some();
+            self.args
+                .declared(site.instruction, arg, value.as_ref(), inherits);
             if let Some(value) = &value
                 && !name.starts_with("BUILDKIT_SBOM_SCAN_")
             {

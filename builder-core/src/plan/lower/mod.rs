@@ -13,6 +13,7 @@ use crate::image::{History, ImageConfig, Platform};
 
 use super::base::Base;
 use super::error::{PlanError, PlanErrorKind};
+use super::outline::Args;
 use super::scope::{self, Variables};
 use super::stages::{self, Frame, From, Ground, Prepared};
 use super::vertex::{Input, MkdirOp, Op, Plan, PlanWarning, SourceTree, Vertex};
@@ -48,6 +49,7 @@ struct Lowering<'f, 'a> {
     /// Roots of the stages that hold something to do, by stage.
     roots: BTreeMap<usize, Option<Input>>,
     used_args: BTreeSet<String>,
+    args: Args,
     warnings: Vec<PlanWarning>,
 }
 
@@ -100,6 +102,7 @@ pub(super) fn lower(
         done: BTreeMap::new(),
         roots: BTreeMap::new(),
         used_args: BTreeSet::new(),
+        args: Args::default(),
         warnings: Vec::new(),
     };
     for &index in needed {
@@ -136,6 +139,7 @@ impl<'a> Lowering<'_, 'a> {
         if prepared.replaced {
             return Ok(state);
         }
+        self.args.stage(self.frame, prepared);
         let mut after = Vec::new();
         for word in &prepared.stage.from.after {
             if let From::Stage(other) =
@@ -230,7 +234,7 @@ impl<'a> Lowering<'_, 'a> {
             Kind::Copy(copy) => self.copy(state, site, copy, false),
             Kind::Run(run) => self.run(state, site, run),
             Kind::Workdir(path) => self.workdir(state, site, path),
-            Kind::Arg(declarations) => self.arg(state, declarations),
+            Kind::Arg(declarations) => self.arg(state, site, declarations),
             _ => self.metadata(state, site),
         }
     }
@@ -411,6 +415,7 @@ impl<'a> Lowering<'_, 'a> {
             platform: state.platform,
             target_name: options.target.clone(),
             source_date_epoch: epoch,
+            args: self.args.finish(self.frame),
             warnings: self.warnings,
         })
     }
