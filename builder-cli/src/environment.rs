@@ -9,7 +9,7 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
-use builder_core::registry::Proxies;
+use builder_core::registry::{CertificateDirs, Proxies};
 
 use crate::exit::Failure;
 
@@ -112,6 +112,10 @@ impl Environment {
             flag,
             self.path("REGISTRY_AUTH_FILE"),
             runtime.map(|dir| dir.join("containers/auth.json")),
+            Some(PathBuf::from(format!(
+                "/run/containers/{}/auth.json",
+                self.uid
+            ))),
             config.map(|dir| dir.join("containers/auth.json")),
             docker.map(|dir| dir.join("config.json")),
         ];
@@ -121,6 +125,21 @@ impl Environment {
     /// Returns authorities that are trusted besides the system's.
     pub(crate) fn ca_certificates(&self) -> Vec<PathBuf> {
         self.path("SSL_CERT_FILE").into_iter().collect()
+    }
+
+    /// Returns the directories of certificates by host, the user's own first.
+    pub(crate) fn certificate_dirs(&self) -> CertificateDirs {
+        let own = self.user_dir("XDG_CONFIG_HOME", ".config");
+        let own = own.map(|dir| dir.join("containers/certs.d"));
+        let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
+        CertificateDirs(own.into_iter().chain(system).collect())
+    }
+
+    /// Returns where programs are looked for.
+    pub(crate) fn program_dirs(&self) -> Vec<PathBuf> {
+        let path = self.variables.get(OsStr::new("PATH"));
+        path.map(|path| std::env::split_paths(path).collect())
+            .unwrap_or_default()
     }
 
     /// Returns the proxies for registries. Steps get proxies by build arguments alone.

@@ -1,7 +1,7 @@
 //! From flags and environment to a request: what `build` and `plan` have in common.
 
 use std::io::Read;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder_core::image::Platform;
@@ -52,22 +52,34 @@ pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build
     if let Some(seconds) = environment.source_date_epoch()? {
         build = build.source_date_epoch(seconds);
     }
-    let wrong = |error: builder_core::registry::RegistryError| Failure::usage(error.to_string());
-    let registries = environment.registries_files(inputs.registries_conf)?;
-    let auth_files = environment.auth_files(inputs.authfile)?;
+    let client = registries(inputs.registries_conf, inputs.authfile, environment)?;
     Ok(build
         .network(match inputs.network {
             Network::Default => NetworkMode::Default,
             Network::None => NetworkMode::None,
             Network::Host => NetworkMode::Host,
         })
-        .registries(ClientOptions {
-            registries: Registries::load(&registries).map_err(wrong)?,
-            credentials: Arc::new(AuthFiles::load(&auth_files).map_err(wrong)?),
-            ca_certificates: environment.ca_certificates(),
-            proxies: environment.proxies(),
-            ..ClientOptions::default()
-        }))
+        .registries(client))
+}
+
+/// Says how registries are spoken to.
+pub(super) fn registries(
+    conf: Option<PathBuf>,
+    authfile: Option<PathBuf>,
+    environment: &Environment,
+) -> Result<ClientOptions, Failure> {
+    let wrong = |error: builder_core::registry::RegistryError| Failure::usage(error.to_string());
+    let registries = environment.registries_files(conf)?;
+    let auth_files = environment.auth_files(authfile)?;
+    let credentials = AuthFiles::load(&auth_files).map_err(wrong)?;
+    Ok(ClientOptions {
+        registries: Registries::load(&registries).map_err(wrong)?,
+        credentials: Arc::new(credentials.helpers(environment.program_dirs())),
+        ca_certificates: environment.ca_certificates(),
+        certificates: environment.certificate_dirs(),
+        proxies: environment.proxies(),
+        ..ClientOptions::default()
+    })
 }
 
 pub(super) fn context(path: &Path) -> Result<Context, Failure> {

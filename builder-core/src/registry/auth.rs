@@ -1,5 +1,6 @@
 //! Challenges (RFC 9110, section 11; distribution's "token authentication") and the tokens got for them.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::time::{Duration, Instant};
 
@@ -69,7 +70,7 @@ impl Token {
         // 60 s is the specification's default, and its least.
         let seconds = answer.expires_in.unwrap_or(60).clamp(60, 24 * 3600);
         Some(Token {
-            header: secret(format!("Bearer {token}"))?,
+            header: bearer(&token)?,
             expires: now + Duration::from_secs(seconds),
         })
     }
@@ -84,6 +85,32 @@ impl Token {
 pub(super) fn basic(username: &str, password: &str) -> Option<HeaderValue> {
     let pair = STANDARD.encode(format!("{username}:{password}"));
     secret(format!("Basic {pair}"))
+}
+
+/// Returns the header of a token.
+pub(super) fn bearer(token: &str) -> Option<HeaderValue> {
+    secret(format!("Bearer {token}"))
+}
+
+/// Puts together the scopes of a request and those of a challenge, one a resource, actions in order.
+pub(super) fn merge_scopes(own: &[String], asked: Option<&str>) -> Vec<String> {
+    let mut merged: Vec<(&str, BTreeSet<&str>)> = Vec::new();
+    let asked = asked.into_iter().flat_map(|it| it.split(' '));
+    for scope in own.iter().map(String::as_str).chain(asked) {
+        let Some((resource, actions)) = scope.rsplit_once(':') else {
+            continue;
+        };
+        let actions = actions.split(',').filter(|it| !it.is_empty());
+        match merged.iter_mut().find(|(known, _)| *known == resource) {
+            Some((_, known)) => known.extend(actions),
+            None => merged.push((resource, actions.collect())),
+        }
+    }
+    let text = |(resource, actions): (&str, BTreeSet<&str>)| {
+        let actions: Vec<&str> = actions.into_iter().collect();
+        format!("{resource}:{}", actions.join(","))
+    };
+    merged.into_iter().map(text).collect()
 }
 
 fn secret(text: String) -> Option<HeaderValue> {
@@ -198,6 +225,27 @@ mod tests {
             let mut headers = HeaderMap::new();
             headers.insert(WWW_AUTHENTICATE, HeaderValue::from_str(text).expect(text));
             assert_eq!(challenge(&headers), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn scopes_are_put_together() {
+        let own = |texts: &[&str]| texts.iter().map(|it| (*it).to_owned()).collect::<Vec<_>>();
+        for (ours, asked, expected) in [
+            (&["repository:a:pull"][..], None, &["repository:a:pull"][..]),
+            (
+                &["repository:a:pull,push", "repository:b:pull"],
+                Some("repository:a:pull"),
+                &["repository:a:pull,push", "repository:b:pull"],
+            ),
+            (
+                &["repository:h:5000/a:pull"],
+                Some("repository:h:5000/a:push,pull registry:catalog:*"),
+                &["repository:h:5000/a:pull,push", "registry:catalog:*"],
+            ),
+            (&["repository:a:pull"], Some("odd"), &["repository:a:pull"]),
+        ] {
+            assert_eq!(merge_scopes(&own(ours), asked), expected, "{asked:?}");
         }
     }
 

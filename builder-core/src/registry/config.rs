@@ -225,6 +225,15 @@ impl Registries {
         Ok(endpoints)
     }
 
+    /// Returns where `reference` is pushed to: mirrors are for reading.
+    ///
+    /// # Errors
+    /// [`RegistryError::Blocked`].
+    pub fn push_endpoint(&self, reference: &Reference) -> Result<Endpoint, RegistryError> {
+        let source = self.endpoints(reference)?.pop();
+        Ok(source.unwrap_or_else(|| endpoint(&reference.repository(), false)))
+    }
+
     fn add_file(&mut self, file: &Path) -> Result<(), RegistryError> {
         let text = fs::read_to_string(file).map_err(|source| RegistryError::File {
             path: file.to_owned(),

@@ -5,12 +5,17 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
 
 use super::RegistryError;
+use super::helper::Helpers;
+
+/// The user name that says that the secret is an identity token.
+pub(super) const TOKEN_USER: &str = "<token>";
 
 /// What proves who we are. `Debug` shows no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -24,6 +29,24 @@ pub enum Credential {
     IdentityToken {
         token: String,
     },
+    /// A bearer token as it is shown to the registry itself.
+    RegistryToken {
+        token: String,
+    },
+}
+
+impl Credential {
+    /// Returns a password, or an identity token, which helpers give under the name `<token>`.
+    pub fn of(username: impl Into<String>, secret: impl Into<String>) -> Self {
+        let (username, secret) = (username.into(), secret.into());
+        match username.as_str() {
+            TOKEN_USER => Credential::IdentityToken { token: secret },
+            _ => Credential::Password {
+                username,
+                password: secret,
+            },
+        }
+    }
 }
 
 impl fmt::Debug for Credential {
@@ -31,6 +54,7 @@ impl fmt::Debug for Credential {
         f.write_str(match self {
             Credential::Password { .. } => "Password(…)",
             Credential::IdentityToken { .. } => "IdentityToken(…)",
+            Credential::RegistryToken { .. } => "RegistryToken(…)",
         })
     }
 }
@@ -41,8 +65,11 @@ pub enum Lookup {
     /// Nothing.
     Anonymous,
     Found(Credential),
-    /// A helper program of this name would know; it matters only if the registry insists.
-    Helper(String),
+    /// A helper program of this name should know, and does not say; it matters only if the registry insists.
+    Helper {
+        name: String,
+        why: String,
+    },
 }
 
 /// Knows credentials by registry.
@@ -61,10 +88,28 @@ impl Credentials for NoCredentials {
     }
 }
 
+/// Knows one registry's; others are asked of somebody else.
+#[derive(Debug, Clone)]
+pub struct GivenCredential {
+    pub host: String,
+    pub credential: Credential,
+    pub others: Arc<dyn Credentials>,
+}
+
+impl Credentials for GivenCredential {
+    fn lookup(&self, host: &str, repository: &str) -> Lookup {
+        match host == self.host {
+            true => Lookup::Found(self.credential.clone()),
+            false => self.others.lookup(host, repository),
+        }
+    }
+}
+
 /// The credentials of files; an earlier file wins.
 #[derive(Debug, Default)]
 pub struct AuthFiles {
     files: Vec<AuthFile>,
+    helpers: Helpers,
 }
 
 #[derive(Debug, Default)]
@@ -96,9 +141,18 @@ struct Entry {
     password: String,
     #[serde(default)]
     identitytoken: String,
+    #[serde(default)]
+    registrytoken: String,
 }
 
 impl AuthFiles {
+    /// Says where helper programs (`docker-credential-NAME`) are looked for; else none is run.
+    #[must_use]
+    pub fn helpers(mut self, directories: Vec<PathBuf>) -> Self {
+        self.helpers = Helpers::new(directories);
+        self
+    }
+
     /// Reads the files that are there.
     ///
     /// # Errors
@@ -126,7 +180,10 @@ impl AuthFiles {
                 .map_err(|it| bad(format!("line {}, column {}", it.line(), it.column())))?;
             files.push(AuthFile::new(document).map_err(bad)?);
         }
-        Ok(AuthFiles { files })
+        Ok(AuthFiles {
+            files,
+            helpers: Helpers::default(),
+        })
     }
 }
 
@@ -146,41 +203,50 @@ impl AuthFile {
         })
     }
 
-    fn lookup(&self, host: &str, repository: &str) -> Lookup {
+    /// Returns what stands in the file itself.
+    fn entry(&self, host: &str, repository: &str) -> Option<&Credential> {
         // The most specific key first: host/a/b, host/a, host.
         let mut key = format!("{host}/{repository}");
         loop {
             if let Some(Some(credential)) = self.auths.get(&key) {
-                return Lookup::Found(credential.clone());
+                return Some(credential);
             }
-            match key.rfind('/') {
-                Some(at) => key.truncate(at),
-                None => break,
-            }
-        }
-        match self.helpers.get(host).or(self.store.as_ref()) {
-            Some(helper) => Lookup::Helper(helper.clone()),
-            None => Lookup::Anonymous,
+            key.truncate(key.rfind('/')?);
         }
     }
 }
 
 impl Credentials for AuthFiles {
+    /// In each file: a helper for the host, then an entry, then the helper for all hosts.
     fn lookup(&self, host: &str, repository: &str) -> Lookup {
-        let mut helper = None;
+        let mut silent = None;
+        let mut ask = |helper: Option<&String>| {
+            let helper = helper?;
+            match self.helpers.get(helper, host) {
+                Ok(found) => found.map(Lookup::Found),
+                Err(why) => {
+                    silent.get_or_insert(Lookup::Helper {
+                        name: helper.clone(),
+                        why,
+                    });
+                    None
+                }
+            }
+        };
         for file in &self.files {
-            match file.lookup(host, repository) {
-                Lookup::Anonymous => {}
-                found @ Lookup::Found(_) => return found,
-                Lookup::Helper(name) => helper = helper.or(Some(name)),
+            let found = ask(file.helpers.get(host))
+                .or_else(|| file.entry(host, repository).cloned().map(Lookup::Found))
+                .or_else(|| ask(file.store.as_ref()));
+            if let Some(found) = found {
+                return found;
             }
         }
-        helper.map_or(Lookup::Anonymous, Lookup::Helper)
+        silent.unwrap_or(Lookup::Anonymous)
     }
 }
 
 /// `https://index.docker.io/v1/` is how docker writes `docker.io`; `https://host/v2/` is a host.
-fn normalize(key: &str) -> String {
+pub(super) fn normalize(key: &str) -> String {
     let key = key
         .trim_start_matches("https://")
         .trim_start_matches("http://")
@@ -210,6 +276,11 @@ fn credential(entry: Entry) -> Option<Option<Credential>> {
             token: entry.identitytoken,
         }));
     }
+    if !entry.registrytoken.is_empty() {
+        return Some(Some(Credential::RegistryToken {
+            token: entry.registrytoken,
+        }));
+    }
     let (username, password) = if entry.auth.is_empty() {
         (entry.username, entry.password)
     } else {
@@ -221,7 +292,7 @@ fn credential(entry: Entry) -> Option<Option<Credential>> {
     if username.is_empty() && password.is_empty() {
         return Some(None);
     }
-    Some(Some(Credential::Password { username, password }))
+    Some(Some(Credential::of(username, password)))
 }
 
 #[cfg(test)]
@@ -260,7 +331,14 @@ mod tests {
             ("quay.io", "teams/app", password("u", "p")),
             ("id.io", "a", token),
             ("kept.io", "a", Lookup::Anonymous),
-            ("help.io", "a", Lookup::Helper("pass".to_owned())),
+            (
+                "help.io",
+                "a",
+                Lookup::Helper {
+                    name: "pass".to_owned(),
+                    why: "`docker-credential-pass` is not found".to_owned(),
+                },
+            ),
             ("other.io", "a", Lookup::Anonymous),
         ] {
             assert_eq!(

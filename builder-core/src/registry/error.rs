@@ -24,10 +24,13 @@ pub enum RegistryError {
         reason: String,
     },
     #[error(
-        "{host} needs credentials that are kept by the helper `{helper}`, and helpers are not run: \
-         put them into an auth file"
+        "{host} needs credentials, and the helper `{helper}`, which keeps them, does not give them: {why}"
     )]
-    CredentialHelper { host: String, helper: String },
+    CredentialHelper {
+        host: String,
+        helper: String,
+        why: String,
+    },
     #[error("cannot reach {host}: {cause}")]
     Unreachable { host: String, cause: String },
     #[error("{host} answers {status} for {what}: {reason}")]
@@ -54,6 +57,15 @@ pub enum RegistryError {
         expected: Digest,
         actual: Digest,
     },
+    #[error(
+        "{what} from {host} has {actual} bytes, not the {expected} that its manifest speaks of"
+    )]
+    WrongSize {
+        what: String,
+        host: String,
+        expected: u64,
+        actual: u64,
+    },
     #[error("{what} from {host} is larger than the {max} bytes allowed for it")]
     TooLarge {
         what: String,
@@ -72,6 +84,8 @@ pub enum RegistryError {
     Document { what: String, source: DocumentError },
     #[error("cannot read {}: {source}", path.display())]
     File { path: PathBuf, source: io::Error },
+    #[error("cannot write {}: {source}", path.display())]
+    WriteFile { path: PathBuf, source: io::Error },
     #[error("{} is not a valid {what}: {why}", path.display())]
     Configuration {
         path: PathBuf,
@@ -99,6 +113,12 @@ pub enum RegistryError {
         mirrors: Vec<String>,
         source: Box<RegistryError>,
     },
+    #[error(
+        "the store does not have {digest}, which is a part of the image (an index may name more than was pulled)"
+    )]
+    NotInStore { digest: Digest },
+    #[error("{what} is an index in an index in an index: nobody needs that")]
+    TooDeep { what: String },
     #[error("cannot set up TLS: {0}")]
     Tls(String),
     #[error(transparent)]

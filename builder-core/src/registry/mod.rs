@@ -1,7 +1,9 @@
-//! How blobs and manifests travel: from registries, and from layouts and archives on disk, into the store.
+//! How blobs and manifests travel: from registries, from layouts and archives on disk, into the store; and from the
+//! store to registries.
 //!
 //! [`Client::resolve`] turns a name and a platform into a manifest and a config, both verified and stored;
 //! no layer moves before [`Client::fetch_blob`] asks for it. [`layout::resolve`] does the same for files.
+//! [`Client::push`] is the way back: what a registry has is not sent, what it has elsewhere is mounted.
 //!
 //! Speaks the OCI distribution spec 1.1, and what registries of before need. Where that leaves a choice:
 //! - *Names* are read as Docker reads them: `python` is Docker Hub's. `unqualified-search-registries` and
@@ -9,32 +11,55 @@
 //!   What that file says of mirrors, rewriting, blocking and insecure registries is (see [`Registries`]).
 //! - *Plain HTTP* is spoken to a loopback registry (`localhost`, `127.0.0.0/8`, `::1`), HTTPS there only
 //!   where HTTP gets no sensible answer. A registry marked `insecure` is tried with HTTPS whose certificate
-//!   is not verified, then with HTTP. Any other gets HTTPS with a verified certificate, and nothing else.
+//!   is not verified, then with HTTP. Any other gets HTTPS with a verified certificate, and nothing else; so does any
+//!   host that [`CertificateDirs`] have an authority for.
 //! - *Credentials* go to the registry that they are for, and to the token service that it names; never
 //!   across a redirect to another origin, never over HTTP where the registry itself has HTTPS, and never
-//!   into an error or an event. Credential helpers are not run; one that would be needed is an error.
+//!   into an error or an event.
 //! - *Trouble* (429, 5xx, cut or refused connections) is retried with growing, random pauses, or as
-//!   `Retry-After` says in seconds. A blob goes on where it was cut. Silence for 60 s is trouble.
+//!   `Retry-After` says. A blob goes on where it was cut, up and down. Without progress all ends in under a minute.
 //! - Nothing larger than it claims to be, or than a limit, is read into memory or to disk.
 //!
-//! Not here: pushing, and the certificates of `certs.d`; the calls take any method, so pushing only adds.
+//! | File                      | Its question                                                  |
+//! |---------------------------|---------------------------------------------------------------|
+//! | `client`                  | what is a client made from?                                   |
+//! | `host`, `auth`, `token`   | how is a registry spoken to, and who are we to it?            |
+//! | `credentials`, `helper`, `login`, `certs` | what proves it, and where is that kept?       |
+//! | `transport`, `part`       | one exchange                                                  |
+//! | `call`, `attempts`        | one request: scopes, retries, errors                          |
+//! | `pull`, `push`, `upload`, `manage` | what is asked for                                    |
+//! | `config`, `layout`        | which hosts stand for a name; images on disk                  |
 
+mod attempts;
 mod auth;
+mod call;
+mod certs;
 mod client;
 mod config;
 mod credentials;
 mod error;
+mod helper;
+mod host;
 pub mod layout;
+mod login;
+mod manage;
+mod part;
 mod pull;
+mod push;
+mod token;
 mod transport;
+mod upload;
 
 #[cfg(test)]
 mod test_server;
 #[cfg(test)]
 mod tests;
 
+pub use certs::CertificateDirs;
 pub use client::{Client, ClientOptions, Proxies};
 pub use config::{Endpoint, Registries};
-pub use credentials::{AuthFiles, Credential, Credentials, Lookup, NoCredentials};
+pub use credentials::{AuthFiles, Credential, Credentials, GivenCredential, Lookup, NoCredentials};
 pub use error::RegistryError;
+pub use login::{Kept, LoginFile};
 pub use pull::{Progress, Resolved, Source};
+pub use push::{Push, Pushed};

@@ -3,14 +3,16 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use reqwest::header::{ACCEPT, CONTENT_RANGE, HeaderMap, HeaderValue, RANGE};
 use reqwest::{Method, Response, StatusCode};
 use serde::Deserialize;
 
-use super::client::{Inner, Request, lock};
-use super::transport::{no_answer, pause};
+use super::attempts::Attempts;
+use super::call::{Request, unreachable};
+use super::client::{Inner, lock};
+use super::transport::{NoAnswer, chunk};
 use super::{Client, Endpoint, RegistryError};
 use crate::digest::Digest;
 use crate::image::{
@@ -22,10 +24,12 @@ use crate::store::{BlobWriter, Blobs, StoreError};
 pub(super) const MAX_MANIFEST_BYTES: u64 = 4 << 20;
 pub(super) const MAX_CONFIG_BYTES: u64 = 8 << 20;
 /// An index may lead to an index, but not for ever.
-const MAX_INDEX_DEPTH: usize = 3;
+pub(super) const MAX_INDEX_DEPTH: usize = 3;
 const BYTES_PER_EVENT: u64 = 512 << 10;
 /// A connection that brought this much before it was cut was worth it: attempts are counted anew.
 const BYTES_WORTH_IT: u64 = 1 << 20;
+/// A blob of which less comes in the time that silence is borne does not come.
+const LEAST_BYTES: usize = 4 << 10;
 
 /// An image's documents, verified and stored; its layers may still be elsewhere.
 #[derive(Debug, Clone)]
@@ -74,6 +78,15 @@ impl Progress<'_> {
         self.events.emit(Event::Transfer {
             vertex: self.vertex,
             what: descriptor.digest.to_string(),
+            done,
+            total: Some(descriptor.size),
+        });
+    }
+
+    pub(super) fn sending(&self, descriptor: &Descriptor, done: u64) {
+        self.events.emit(Event::Transfer {
+            vertex: self.vertex,
+            what: format!("pushing {}", descriptor.digest),
             done,
             total: Some(descriptor.size),
         });
@@ -201,6 +214,7 @@ impl Inner {
             bytes = self
                 .manifest(endpoint, &Asked::Digest(entry.digest), &what, blobs)
                 .await?;
+            check_size(&what, endpoint, bytes.len() as u64, entry.size)?;
         }
         let manifest = Manifest::parse(&bytes).map_err(document)?;
         check_manifest(&manifest, &what)?;
@@ -230,25 +244,12 @@ impl Inner {
             Asked::Digest(digest) => digest.to_string(),
             Asked::Tag(tag) => tag.clone(),
         };
-        let mut headers = HeaderMap::new();
-        let accept = [
-            media_type::OCI_INDEX,
-            media_type::OCI_MANIFEST,
-            media_type::DOCKER_INDEX,
-            media_type::DOCKER_MANIFEST,
-        ];
-        for accept in accept {
-            headers.append(ACCEPT, HeaderValue::from_static(accept));
-        }
-        let request = Request {
-            method: Method::GET,
-            path: format!("manifests/{name}"),
-            headers,
-            what: what.to_owned(),
-        };
-        let (bytes, said) = self
+        let mut request = Request::new(Method::GET, format!("manifests/{name}"), what);
+        request.headers = accept_manifests();
+        let (bytes, headers) = self
             .document(endpoint, &request, MAX_MANIFEST_BYTES)
             .await?;
+        let said = said_digest(&headers);
         let expected = match asked {
             Asked::Digest(digest) => Some(*digest),
             Asked::Tag(_) => said,
@@ -268,42 +269,19 @@ impl Inner {
         if let Ok(bytes) = blobs.read(&descriptor.digest, MAX_CONFIG_BYTES) {
             return Ok(bytes);
         }
+        let request = blob_request(descriptor, 0, &format!("the config of {what}"));
         if descriptor.size > MAX_CONFIG_BYTES {
             return Err(RegistryError::TooLarge {
-                what: format!("the config of {what}"),
+                what: request.what,
                 host: endpoint.host.clone(),
                 max: MAX_CONFIG_BYTES,
             });
         }
-        let request = blob_request(descriptor, 0, &format!("the config of {what}"));
         let (bytes, _) = self.document(endpoint, &request, MAX_CONFIG_BYTES).await?;
+        check_size(&request.what, endpoint, bytes.len() as u64, descriptor.size)?;
         verify(&request.what, endpoint, &bytes, Some(descriptor.digest))?;
         blobs.put(&bytes)?;
         Ok(bytes)
-    }
-
-    /// Reads a small document, again where its body is cut; returns the digest that the registry says too.
-    async fn document(
-        &self,
-        endpoint: &Endpoint,
-        request: &Request,
-        max: u64,
-    ) -> Result<(Vec<u8>, Option<Digest>), RegistryError> {
-        let mut attempt = 0;
-        loop {
-            attempt += 1;
-            let response = self.call(endpoint, request).await?;
-            let said = response
-                .headers()
-                .get("docker-content-digest")
-                .and_then(|it| it.to_str().ok()?.parse().ok());
-            match self.body(endpoint, response, max, &request.what).await {
-                Err(RegistryError::Unreachable { .. }) if attempt < self.options.attempts => {
-                    tokio::time::sleep(pause(self.options.first_pause, attempt, None)).await;
-                }
-                body => return Ok((body?, said)),
-            }
-        }
     }
 
     /// Streams a blob into the store; goes on where a connection was cut.
@@ -322,12 +300,19 @@ impl Inner {
             done: 0,
             told: 0,
         };
-        let mut attempt = 0;
+        let mut attempts = Attempts::new(&self.options);
         loop {
-            attempt += 1;
             let before = download.done;
             let request = blob_request(descriptor, before, &what);
-            let response = self.call(endpoint, &request).await?;
+            let answer = self.call_again(endpoint, &request, &mut attempts).await;
+            let response = match answer {
+                // There is nothing behind what came: the manifest speaks of more.
+                Err(RegistryError::Status { status: 416, .. }) if before > 0 => {
+                    check_size(&what, endpoint, before, descriptor.size)?;
+                    break;
+                }
+                answer => answer?,
+            };
             let skip = match response.status() {
                 StatusCode::PARTIAL_CONTENT if starts_at(&response) == Some(before) => 0,
                 StatusCode::PARTIAL_CONTENT => {
@@ -339,20 +324,21 @@ impl Inner {
                 // It knows no ranges: what we have comes again.
                 _ => before,
             };
-            match download.read(response, skip, endpoint, &what).await? {
-                End::Whole => break,
-                End::Cut { cause } => {
+            let behind = before - skip;
+            if let Some(length) = response.content_length() {
+                check_size(&what, endpoint, length + behind, descriptor.size)?;
+            }
+            let patience = self.options.no_progress_timeout;
+            match download
+                .read(response, skip, endpoint, &what, patience)
+                .await?
+            {
+                None => break,
+                Some(cut) => {
                     if download.done >= before + BYTES_WORTH_IT {
-                        attempt = 0;
+                        attempts.progress();
                     }
-                    if attempt >= self.options.attempts {
-                        return Err(RegistryError::Unreachable {
-                            host: endpoint.host.clone(),
-                            cause,
-                        });
-                    }
-                    let wait = pause(self.options.first_pause, attempt.max(1), None);
-                    tokio::time::sleep(wait.max(Duration::from_millis(1))).await;
+                    attempts.again(unreachable(&endpoint.host, cut)).await?;
                 }
             }
         }
@@ -375,11 +361,6 @@ enum Asked {
     Digest(Digest),
 }
 
-enum End {
-    Whole,
-    Cut { cause: String },
-}
-
 struct Download<'a> {
     writer: BlobWriter,
     descriptor: &'a Descriptor,
@@ -390,33 +371,41 @@ struct Download<'a> {
 }
 
 impl Download<'_> {
-    /// Writes a body, its first `skip` bytes left out.
+    /// Writes a body, its first `skip` bytes left out; returns why it was cut.
     async fn read(
         &mut self,
         mut response: Response,
         mut skip: u64,
         endpoint: &Endpoint,
         what: &str,
-    ) -> Result<End, RegistryError> {
+        patience: Duration,
+    ) -> Result<Option<NoAnswer>, RegistryError> {
+        let (mut window, mut came) = (Instant::now(), 0);
         loop {
-            let chunk = match response.chunk().await {
+            let chunk = match chunk(&mut response, patience).await {
                 Ok(Some(chunk)) => chunk,
                 Ok(None) if self.done == self.descriptor.size => {
                     self.tell(0);
-                    return Ok(End::Whole);
+                    return Ok(None);
                 }
                 Ok(None) => {
                     let cause = format!(
                         "the connection ended after {} of {} bytes",
                         self.done, self.descriptor.size
                     );
-                    return Ok(End::Cut { cause });
+                    return Ok(Some(NoAnswer { cause, retry: true }));
                 }
-                Err(error) => {
-                    let cause = no_answer(error).cause;
-                    return Ok(End::Cut { cause });
-                }
+                Err(error) => return Ok(Some(error)),
             };
+            let chunk = chunk.as_ref();
+            came += chunk.len();
+            if window.elapsed() >= patience {
+                if came < LEAST_BYTES {
+                    let cause = format!("only {came} bytes came in {patience:?}");
+                    return Ok(Some(NoAnswer { cause, retry: true }));
+                }
+                (window, came) = (Instant::now(), 0);
+            }
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= known as u64;
             let fresh = &chunk[known..];
@@ -504,6 +493,14 @@ pub(super) fn is_index(bytes: &[u8]) -> Result<bool, DocumentError> {
     })
 }
 
+/// Returns the media type of a manifest or an index: its own, or OCI's where it names none.
+pub(super) fn kind_of(bytes: &[u8]) -> Result<String, DocumentError> {
+    Ok(match is_index(bytes)? {
+        true => Index::parse(bytes)?.media_type().to_owned(),
+        false => Manifest::parse(bytes)?.media_type().to_owned(),
+    })
+}
+
 /// Chooses from an index, or says what there is.
 pub(super) fn choose<'a>(
     index: &'a Index,
@@ -560,19 +557,56 @@ fn verify(
     }
 }
 
-fn blob_request(descriptor: &Descriptor, from: u64, what: &str) -> Request {
+/// Refuses what has another size than the document that names it says.
+fn check_size(
+    what: &str,
+    endpoint: &Endpoint,
+    actual: u64,
+    expected: u64,
+) -> Result<(), RegistryError> {
+    if actual == expected {
+        return Ok(());
+    }
+    Err(RegistryError::WrongSize {
+        what: what.to_owned(),
+        host: endpoint.host.clone(),
+        expected,
+        actual,
+    })
+}
+
+/// Says which kinds of manifests are read here.
+pub(super) fn accept_manifests() -> HeaderMap {
     let mut headers = HeaderMap::new();
+    for accept in [
+        media_type::OCI_INDEX,
+        media_type::OCI_MANIFEST,
+        media_type::DOCKER_INDEX,
+        media_type::DOCKER_MANIFEST,
+    ] {
+        headers.append(ACCEPT, HeaderValue::from_static(accept));
+    }
+    headers
+}
+
+/// Returns the digest that the registry says a document has.
+pub(super) fn said_digest(headers: &HeaderMap) -> Option<Digest> {
+    headers
+        .get("docker-content-digest")?
+        .to_str()
+        .ok()?
+        .parse()
+        .ok()
+}
+
+fn blob_request(descriptor: &Descriptor, from: u64, what: &str) -> Request {
+    let mut request = Request::new(Method::GET, format!("blobs/{}", descriptor.digest), what);
     if from > 0
         && let Ok(range) = HeaderValue::from_str(&format!("bytes={from}-"))
     {
-        headers.insert(RANGE, range);
+        request.headers.insert(RANGE, range);
     }
-    Request {
-        method: Method::GET,
-        path: format!("blobs/{}", descriptor.digest),
-        headers,
-        what: what.to_owned(),
-    }
+    request
 }
 
 /// Returns the first byte's position of a partial answer.

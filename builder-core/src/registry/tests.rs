@@ -294,7 +294,10 @@ async fn passwords_are_sent_where_asked_for() {
     struct Kept;
     impl Credentials for Kept {
         fn lookup(&self, _host: &str, _repository: &str) -> Lookup {
-            Lookup::Helper("pass".to_owned())
+            Lookup::Helper {
+                name: "pass".to_owned(),
+                why: "it is locked".to_owned(),
+            }
         }
     }
     let client = Client::new(ClientOptions {
@@ -415,7 +418,7 @@ async fn lies_are_found_out() {
     })
     .await;
     let error = Fixture::new().pull(&Client::new(options()), &server).await;
-    assert!(matches!(error, Err(RegistryError::TooLarge { .. })));
+    assert!(matches!(error, Err(RegistryError::WrongSize { .. })));
     let server = Server::start(|_, _| Answer::new(200, vec![b' '; 5 << 20])).await;
     let error = Fixture::new().pull(&Client::new(options()), &server).await;
     assert!(matches!(error, Err(RegistryError::TooLarge { .. })));

@@ -1,27 +1,48 @@
-//! One HTTP exchange: clients, redirects, what went wrong and whether to try again.
+//! One HTTP exchange: clients, redirects, silence, what went wrong and whether to try again.
 
+use std::collections::HashMap;
 use std::error::Error as _;
-use std::hash::{BuildHasher, RandomState};
 use std::net::IpAddr;
-use std::sync::{Once, OnceLock};
+use std::sync::{Mutex, Once, PoisonError};
 use std::time::Duration;
 
-use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue, LOCATION, RETRY_AFTER};
+use reqwest::header::{AUTHORIZATION, CONTENT_LENGTH, HeaderMap, HeaderValue, LOCATION};
 use reqwest::{Method, Response, StatusCode, Url};
 
+use super::certs::Certificates;
+use super::part::Part;
 use super::{ClientOptions, RegistryError};
 
 const MAX_REDIRECTS: usize = 10;
-const MAX_PAUSE: Duration = Duration::from_secs(60);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// What to send; a body is small and may be sent again.
+/// What to send; it may be sent again.
 #[derive(Debug, Clone)]
 pub(super) struct Call {
     pub method: Method,
     pub url: Url,
     pub headers: HeaderMap,
-    pub body: Vec<u8>,
+    pub body: Body,
+}
+
+/// What goes with a call.
+#[derive(Debug, Clone)]
+pub(super) enum Body {
+    /// Small.
+    Bytes(Vec<u8>),
+    /// Streamed.
+    File(Part),
+}
+
+impl Body {
+    pub(super) const EMPTY: Body = Body::Bytes(Vec::new());
+
+    fn moved(&self) -> u64 {
+        match self {
+            Body::Bytes(_) => 0,
+            Body::File(part) => part.moved(),
+        }
+    }
 }
 
 /// Why there is no answer.
@@ -32,21 +53,32 @@ pub(super) struct NoAnswer {
     pub retry: bool,
 }
 
-/// The two kinds of client, each made when it is first needed: one that verifies certificates needs those of
-/// the system, which a minimal machine may lack.
+/// Clients, each made when it is first needed: one that verifies certificates needs those of the system, which a
+/// minimal machine may lack.
 #[derive(Debug)]
 pub(super) struct Http {
     options: ClientOptions,
-    verifying: OnceLock<Result<reqwest::Client, String>>,
-    lenient: OnceLock<Result<reqwest::Client, String>>,
+    made: Mutex<HashMap<Kind, Result<reqwest::Client, String>>>,
+}
+
+/// Clients differ by what they trust and what they show.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+enum Kind {
+    /// Certificates are not looked at.
+    Lenient,
+    Verifying,
+    /// There is a directory of certificates for this host.
+    Host {
+        host: String,
+        verify: bool,
+    },
 }
 
 impl Http {
     pub(super) fn new(options: ClientOptions) -> Self {
         Http {
             options,
-            verifying: OnceLock::new(),
-            lenient: OnceLock::new(),
+            made: Mutex::default(),
         }
     }
 
@@ -59,21 +91,10 @@ impl Http {
         let origin = call.url.origin();
         for _ in 0..=MAX_REDIRECTS {
             let lenient = call.url.scheme() == "http" || insecure && call.url.origin() == origin;
-            let client = if lenient {
-                self.lenient.get_or_init(|| build(&self.options, false))
-            } else {
-                self.verifying.get_or_init(|| build(&self.options, true))
-            };
-            let client = client
-                .as_ref()
-                .map_err(|it| RegistryError::Tls(it.clone()))?;
-            let request = client
-                .request(call.method.clone(), call.url.clone())
-                .headers(call.headers.clone())
-                .body(call.body.clone());
-            let response = match request.send().await {
+            let client = self.client(&call.url, lenient)?;
+            let response = match self.exchange(&client, &call).await {
                 Ok(response) => response,
-                Err(error) => return Ok(Err(no_answer(error))),
+                Err(error) => return Ok(Err(error)),
             };
             if !is_redirect(response.status()) {
                 return Ok(Ok(response));
@@ -99,7 +120,7 @@ impl Http {
             }
             if response.status() == StatusCode::SEE_OTHER {
                 call.method = Method::GET;
-                call.body.clear();
+                call.body = Body::EMPTY;
             }
             call.url = target;
         }
@@ -108,6 +129,75 @@ impl Http {
             retry: false,
         }))
     }
+
+    /// One request, one answer's head. Time passes only while nothing of the body moves.
+    async fn exchange(&self, client: &reqwest::Client, call: &Call) -> Result<Response, NoAnswer> {
+        let mut request = client
+            .request(call.method.clone(), call.url.clone())
+            .headers(call.headers.clone());
+        request = match &call.body {
+            Body::Bytes(bytes) if bytes.is_empty() && call.method == Method::GET => request,
+            Body::Bytes(bytes) => request.body(bytes.clone()),
+            Body::File(part) => request
+                .header(CONTENT_LENGTH, part.len())
+                .body(reqwest::Body::wrap_stream(part.stream())),
+        };
+        let patience = self.options.no_progress_timeout;
+        let mut sending = std::pin::pin!(request.send());
+        let mut moved = call.body.moved();
+        loop {
+            match tokio::time::timeout(patience, &mut sending).await {
+                Ok(answer) => return answer.map_err(no_answer),
+                Err(_) if call.body.moved() != moved => moved = call.body.moved(),
+                Err(_) => return Err(silence(patience)),
+            }
+        }
+    }
+
+    fn client(&self, url: &Url, lenient: bool) -> Result<reqwest::Client, RegistryError> {
+        let host = match (url.host_str(), url.port()) {
+            (Some(host), Some(port)) => format!("{host}:{port}"),
+            (host, _) => host.unwrap_or_default().to_owned(),
+        };
+        let certificates = match url.scheme() {
+            "https" => self.options.certificates.of(&host),
+            _ => None,
+        };
+        let kind = match &certificates {
+            // Who gives an authority for a host wants it to be looked at, even where it would not have to be.
+            Some(found) => Kind::Host {
+                host,
+                verify: !lenient || found.has_authority(),
+            },
+            None if lenient => Kind::Lenient,
+            None => Kind::Verifying,
+        };
+        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let client = made.entry(kind.clone()).or_insert_with(|| {
+            let verify = !matches!(kind, Kind::Lenient | Kind::Host { verify: false, .. });
+            build(&self.options, verify, certificates.as_ref())
+        });
+        client.clone().map_err(RegistryError::Tls)
+    }
+}
+
+/// Reads the next bytes of a body.
+pub(super) async fn chunk(
+    response: &mut Response,
+    patience: Duration,
+) -> Result<Option<impl AsRef<[u8]> + use<>>, NoAnswer> {
+    match tokio::time::timeout(patience, response.chunk()).await {
+        Ok(Ok(bytes)) => Ok(bytes),
+        Ok(Err(error)) => Err(no_answer(error)),
+        Err(_) => Err(silence(patience)),
+    }
+}
+
+fn silence(patience: Duration) -> NoAnswer {
+    NoAnswer {
+        cause: format!("nothing came for {patience:?}"),
+        retry: true,
+    }
 }
 
 /// Whether an answer of this status may be better another time.
@@ -115,23 +205,6 @@ pub(super) fn is_transient(status: StatusCode) -> bool {
     status == StatusCode::TOO_MANY_REQUESTS
         || status == StatusCode::REQUEST_TIMEOUT
         || status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED
-}
-
-/// Returns how long to wait before attempt `attempt` (1: the second): what the server asks for, at most a
-/// minute, else a random part of a pause that doubles.
-pub(super) fn pause(base: Duration, attempt: u32, headers: Option<&HeaderMap>) -> Duration {
-    let asked = headers
-        .and_then(|it| it.get(RETRY_AFTER)?.to_str().ok()?.trim().parse().ok())
-        .map(Duration::from_secs);
-    if let Some(asked) = asked {
-        return asked.min(MAX_PAUSE);
-    }
-    let whole = base
-        .saturating_mul(2u32.saturating_pow(attempt.saturating_sub(1)))
-        .min(MAX_PAUSE / 2);
-    // Half is fixed, half is random, so that many clients do not come back at once.
-    let random = RandomState::new().hash_one(attempt) % 1000;
-    whole / 2 + whole.mul_f64(random as f64 / 2000.0)
 }
 
 /// Describes an error without the address, which may hold a signature.
@@ -166,36 +239,49 @@ fn is_redirect(status: StatusCode) -> bool {
     matches!(status.as_u16(), 301 | 302 | 303 | 307 | 308)
 }
 
-fn build(options: &ClientOptions, verify: bool) -> Result<reqwest::Client, String> {
+fn build(
+    options: &ClientOptions,
+    verify: bool,
+    certificates: Option<&Certificates>,
+) -> Result<reqwest::Client, String> {
     static PROVIDER: Once = Once::new();
     // An error says that the program has chosen a provider already, which is as good.
     PROVIDER.call_once(|| {
         let _ = rustls::crypto::ring::default_provider().install_default();
     });
-    let mut builder = reqwest::Client::builder()
-        .redirect(reqwest::redirect::Policy::none())
-        .user_agent(HeaderValue::from_str(&options.user_agent).map_err(|it| it.to_string())?)
-        .connect_timeout(CONNECT_TIMEOUT)
-        .read_timeout(options.no_progress_timeout)
-        .no_proxy();
-    let proxies = &options.proxies;
-    for (address, is_https) in [(&proxies.http, false), (&proxies.https, true)] {
-        if let Some(address) = address {
-            let proxy = if is_https {
-                reqwest::Proxy::https(address)
-            } else {
-                reqwest::Proxy::http(address)
-            };
-            // Never for this machine, as in Go.
-            let except = format!("localhost,127.0.0.0/8,::1,{}", proxies.no_proxy);
-            let except = reqwest::NoProxy::from_string(&except);
-            // The address may hold a password: it is not repeated.
-            let proxy = proxy.map_err(|_| "the proxy's address is not a URL".to_owned())?;
-            builder = builder.proxy(proxy.no_proxy(except));
+    let start = || -> Result<reqwest::ClientBuilder, String> {
+        let mut builder = reqwest::Client::builder()
+            .redirect(reqwest::redirect::Policy::none())
+            .user_agent(HeaderValue::from_str(&options.user_agent).map_err(|it| it.to_string())?)
+            .connect_timeout(CONNECT_TIMEOUT.min(options.no_progress_timeout))
+            .no_proxy();
+        let proxies = &options.proxies;
+        for (address, is_https) in [(&proxies.http, false), (&proxies.https, true)] {
+            if let Some(address) = address {
+                let proxy = if is_https {
+                    reqwest::Proxy::https(address)
+                } else {
+                    reqwest::Proxy::http(address)
+                };
+                // Never for this machine, as in Go.
+                let except = format!("localhost,127.0.0.0/8,::1,{}", proxies.no_proxy);
+                let except = reqwest::NoProxy::from_string(&except);
+                // The address may hold a password: it is not repeated.
+                let proxy = proxy.map_err(|_| "the proxy's address is not a URL".to_owned())?;
+                builder = builder.proxy(proxy.no_proxy(except));
+            }
         }
-    }
+        match certificates
+            .map(Certificates::identity)
+            .transpose()?
+            .flatten()
+        {
+            Some(identity) => Ok(builder.identity(identity)),
+            None => Ok(builder),
+        }
+    };
     if !verify {
-        return builder
+        return start()?
             .tls_danger_accept_invalid_certs(true)
             .tls_danger_accept_invalid_hostnames(true)
             .build()
@@ -203,19 +289,23 @@ fn build(options: &ClientOptions, verify: bool) -> Result<reqwest::Client, Strin
     }
     let mut extra = Vec::new();
     for path in &options.ca_certificates {
-        let named = |why: String| format!("{}: {why}", path.display());
-        let pem = std::fs::read(path).map_err(|it| named(it.to_string()))?;
-        let certificates =
-            reqwest::Certificate::from_pem_bundle(&pem).map_err(|it| named(no_answer(it).cause))?;
-        if certificates.is_empty() {
-            return Err(named("no certificate in it".to_owned()));
-        }
-        extra.extend(certificates);
+        extra.extend(super::certs::authorities(path)?);
     }
-    if !extra.is_empty() {
-        builder = builder.tls_certs_merge(extra);
+    if let Some(found) = certificates {
+        extra.extend(found.authorities()?);
     }
-    builder.build().map_err(|it| no_answer(it).cause)
+    let merged = match extra.is_empty() {
+        true => start()?,
+        false => start()?.tls_certs_merge(extra.clone()),
+    };
+    match merged.build() {
+        // A minimal machine has no authorities of its own: those that were named will do.
+        Err(_) if !extra.is_empty() => start()?
+            .tls_certs_only(extra)
+            .build()
+            .map_err(|it| no_answer(it).cause),
+        built => built.map_err(|it| no_answer(it).cause),
+    }
 }
 
 #[cfg(test)]
@@ -237,21 +327,5 @@ mod tests {
         ] {
             assert_eq!(is_loopback(host), expected, "{host}");
         }
-    }
-
-    #[test]
-    fn pauses_grow_and_obey() {
-        let base = Duration::from_millis(100);
-        for attempt in 1..30 {
-            let whole = base.saturating_mul(2u32.saturating_pow(attempt - 1));
-            let whole = whole.min(Duration::from_secs(30));
-            let pause = pause(base, attempt, None);
-            assert!(pause >= whole / 2 && pause <= whole, "{attempt}: {pause:?}");
-        }
-        let mut headers = HeaderMap::new();
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("7"));
-        assert_eq!(pause(base, 1, Some(&headers)), Duration::from_secs(7));
-        headers.insert(RETRY_AFTER, HeaderValue::from_static("99999"));
-        assert_eq!(pause(base, 1, Some(&headers)), MAX_PAUSE);
     }
 }

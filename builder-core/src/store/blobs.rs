@@ -179,20 +179,26 @@ impl Blobs {
     /// The first damaged blob.
     pub fn verify_all(&self) -> Result<usize, StoreError> {
         let digests = self.list()?;
-        for digest in &digests {
-            let path = self.path(digest);
-            let mut hash = DigestWriter::new(io::sink());
-            io::copy(&mut self.open(digest)?, &mut hash).map_err(at("read", &path))?;
-            let (_, actual, _) = hash.finish();
-            if actual != *digest {
-                return Err(StoreError::Damaged {
-                    digest: *digest,
-                    actual,
-                    path,
-                });
-            }
-        }
+        digests.iter().try_for_each(|digest| self.verify(digest))?;
         Ok(digests.len())
+    }
+
+    /// Reads a blob and checks it, in little memory.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`], and what reading says.
+    pub fn verify(&self, digest: &Digest) -> Result<(), StoreError> {
+        let path = self.path(digest);
+        let mut hash = DigestWriter::new(io::sink());
+        io::copy(&mut self.open(digest)?, &mut hash).map_err(at("read", &path))?;
+        match hash.finish() {
+            (_, actual, _) if actual != *digest => Err(StoreError::Damaged {
+                digest: *digest,
+                actual,
+                path,
+            }),
+            _ => Ok(()),
+        }
     }
 }
 

@@ -8,3 +8,4 @@ mod dockerfile_properties;
 mod layers;
 mod meaning;
 mod plan_cases;
+mod registry;

@@ -1,0 +1,443 @@
+//! One blob on its way to a registry.
+//!
+//! ```text
+//! HEAD ── there ─────────────────────────────▶ done
+//!  │ absent
+//! POST ?mount=… ── 201 ──────────────────────▶ done
+//!  │ 202
+//! PUT, the whole ── 201 ─────────────────────▶ done
+//!  │ cut
+//! GET: how far? ─▶ PATCH, a piece ─▶ … ─▶ PUT, the last ─▶ done
+//!  │ the registry does not know any more
+//! HEAD …
+//! ```
+//!
+//! The whole goes first, since some registries take nothing else, and since pieces cost a round trip each. Once a
+//! connection was cut, pieces make sure that the next cut costs one of them at most. Attempts are counted anew only when
+//! the registry has acknowledged more than ever before, so an upload that starts over again and again ends.
+
+use std::fs::File;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::{Method, Response, StatusCode, Url};
+
+use super::attempts::{Attempts, Trouble};
+use super::call::{Access, Request};
+use super::part::Part;
+use super::push::Arrival;
+use super::transport::Body;
+use super::{Client, Endpoint, Progress, RegistryError, Source};
+use crate::digest::Digest;
+use crate::image::{Descriptor, Reference};
+use crate::store::{Blobs, StoreError};
+
+/// An upload that gets so much further was worth the attempt.
+const BYTES_WORTH_IT: u64 = 1 << 20;
+const TELL_EVERY: Duration = Duration::from_millis(200);
+
+/// Where an upload stands.
+#[derive(Debug, Clone)]
+struct Session {
+    url: Url,
+    /// What the registry has.
+    offset: u64,
+    /// The smallest piece that it takes.
+    least: u64,
+}
+
+enum Begun {
+    Done(Arrival),
+    Session(Session),
+}
+
+struct Upload<'a> {
+    client: &'a Client,
+    endpoint: &'a Endpoint,
+    blob: &'a Descriptor,
+    what: String,
+    progress: Option<Progress<'a>>,
+}
+
+impl Client {
+    /// Has a blob in a repository.
+    pub(super) async fn upload(
+        &self,
+        endpoint: &Endpoint,
+        blob: &Descriptor,
+        origins: &[Reference],
+        blobs: &Blobs,
+        progress: Option<Progress<'_>>,
+    ) -> Result<Arrival, RegistryError> {
+        let upload = Upload {
+            client: self,
+            endpoint,
+            blob,
+            what: format!("blob {}", blob.digest),
+            progress,
+        };
+        let mount = self.mountable(endpoint, origins);
+        let arrival = upload.run(mount, origins, blobs).await;
+        match arrival {
+            // The registry may be right that this is not what it should be.
+            Err(RegistryError::Status { status: 400, .. }) => {
+                let (blobs, digest) = (blobs.clone(), blob.digest);
+                let checked = tokio::task::spawn_blocking(move || check(&blobs, digest)).await;
+                if let Ok(Err(damaged)) = checked {
+                    return Err(damaged.into());
+                }
+            }
+            Ok(_) => upload.tell(blob.size),
+            _ => {}
+        }
+        arrival
+    }
+
+    /// Returns a repository of the same registry that has the blob.
+    fn mountable(&self, endpoint: &Endpoint, origins: &[Reference]) -> Option<String> {
+        let registries = &self.inner.options.registries;
+        let found = origins
+            .iter()
+            .filter_map(|it| registries.push_endpoint(it).ok());
+        let other =
+            |it: &Endpoint| it.host == endpoint.host && it.repository != endpoint.repository;
+        found.filter(other).map(|it| it.repository).next()
+    }
+}
+
+impl Upload<'_> {
+    async fn run(
+        &self,
+        mut mount: Option<String>,
+        origins: &[Reference],
+        blobs: &Blobs,
+    ) -> Result<Arrival, RegistryError> {
+        let options = &self.client.inner.options;
+        let mut attempts = Attempts::new(options);
+        let mut session: Option<Session> = None;
+        let (mut best, mut in_pieces) = (0, false);
+        let mut file: Option<Arc<File>> = None;
+        loop {
+            let stepped = async {
+                let at = match session.take() {
+                    Some(at) => at,
+                    None => match self.begin(mount.take()).await? {
+                        Begun::Done(arrival) => return Ok(Err(arrival)),
+                        Begun::Session(at) => at,
+                    },
+                };
+                let file = match &file {
+                    Some(file) => file.clone(),
+                    None => {
+                        let opened = Arc::new(self.open(origins, blobs).await?);
+                        file.insert(opened).clone()
+                    }
+                };
+                Ok::<_, Trouble>(Ok((at, file)))
+            };
+            let outcome = match stepped.await {
+                Ok(Err(arrival)) => return Ok(arrival),
+                Ok(Ok((at, file))) => {
+                    let piece = options.upload_chunk_bytes.max(at.least).max(1);
+                    let left = self.blob.size - at.offset;
+                    if in_pieces && left > piece {
+                        self.patch(&at, file, piece)
+                            .await
+                            .map(Some)
+                            .map_err(|it| (at, it))
+                    } else {
+                        let finished = self.finish(&at, file, left).await;
+                        finished.map(|()| None).map_err(|it| (at, it))
+                    }
+                }
+                Err(trouble) => {
+                    attempts.again(trouble).await?;
+                    continue;
+                }
+            };
+            match outcome {
+                Ok(None) => return Ok(Arrival::Sent),
+                Ok(Some(next)) => {
+                    if next.offset >= best + BYTES_WORTH_IT {
+                        attempts.progress();
+                    }
+                    best = best.max(next.offset);
+                    session = Some(next);
+                }
+                Err((at, trouble)) => {
+                    attempts.again(trouble).await?;
+                    in_pieces = true;
+                    session = self.status(&at).await;
+                    if let Some(next) = &session
+                        && next.offset >= best + BYTES_WORTH_IT
+                    {
+                        attempts.progress();
+                        best = next.offset;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Finds out whether the blob is there, else has it mounted, else starts an upload.
+    async fn begin(&self, mount: Option<String>) -> Result<Begun, Trouble> {
+        let digest = self.blob.digest;
+        let head = self.request(Method::HEAD, format!("blobs/{digest}"));
+        match self.call(&head).await {
+            Ok(_) => return Ok(Begun::Done(Arrival::There)),
+            Err(Trouble {
+                error: RegistryError::NotFound { .. },
+                ..
+            }) => {}
+            Err(trouble) => return Err(trouble),
+        }
+        if let Some(from) = mount {
+            let mut query = form_query(&[("mount", &digest.to_string()), ("from", &from)]);
+            query.insert_str(0, "blobs/uploads/?");
+            let mut request = self.request(Method::POST, query);
+            request.also_pull = Some(from);
+            match self.call(&request).await {
+                Ok(response) if response.status() == StatusCode::CREATED => {
+                    return Ok(Begun::Done(Arrival::Mounted));
+                }
+                Ok(response) => return Ok(Begun::Session(self.session(&response, None)?)),
+                // It may not be allowed to us; an upload still may.
+                Err(trouble) if !trouble.retry => {}
+                Err(trouble) => return Err(trouble),
+            }
+        }
+        let request = self.request(Method::POST, "blobs/uploads/".to_owned());
+        let response = self.call(&request).await?;
+        match response.status() {
+            StatusCode::CREATED => Ok(Begun::Done(Arrival::There)),
+            _ => Ok(Begun::Session(self.session(&response, None)?)),
+        }
+    }
+
+    /// Sends a piece; returns where the upload stands then.
+    async fn patch(&self, at: &Session, file: Arc<File>, piece: u64) -> Result<Session, Trouble> {
+        let last = at.offset + piece - 1;
+        let mut request = self.request(Method::PATCH, String::new());
+        request.url = Some(at.url.clone());
+        let range = format!("{}-{last}", at.offset);
+        let range = HeaderValue::from_str(&range).map_err(|_| self.broken("an odd range"))?;
+        request.headers.insert(CONTENT_RANGE, range);
+        let response = self.send(request, file, at.offset, piece).await?;
+        let mut next = self.session(&response, Some(at))?;
+        // One that does not say has all of it.
+        next.offset = acknowledged(response.headers()).unwrap_or(last + 1);
+        Ok(self.plausible(next)?)
+    }
+
+    /// Sends what is left, and ends the upload.
+    async fn finish(&self, at: &Session, file: Arc<File>, left: u64) -> Result<(), Trouble> {
+        let mut url = at.url.clone();
+        url.query_pairs_mut()
+            .append_pair("digest", &self.blob.digest.to_string());
+        let mut request = self.request(Method::PUT, String::new());
+        request.url = Some(url);
+        if at.offset > 0 && left > 0 {
+            let range = format!("{}-{}", at.offset, at.offset + left - 1);
+            let range = HeaderValue::from_str(&range).map_err(|_| self.broken("an odd range"))?;
+            request.headers.insert(CONTENT_RANGE, range);
+        }
+        let response = self.send(request, file, at.offset, left).await?;
+        match super::pull::said_digest(response.headers()) {
+            Some(actual) if actual != self.blob.digest => Err(RegistryError::WrongDigest {
+                what: self.what.clone(),
+                host: self.endpoint.host.clone(),
+                expected: self.blob.digest,
+                actual,
+            }
+            .into()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Asks how far an upload has come; `None` where it has to start over.
+    async fn status(&self, at: &Session) -> Option<Session> {
+        let mut request = self.request(Method::GET, String::new());
+        request.url = Some(at.url.clone());
+        let response = self.call(&request).await.ok()?;
+        let mut next = self.session(&response, Some(at)).ok()?;
+        next.offset = acknowledged(response.headers())?;
+        self.plausible(next).ok()
+    }
+
+    /// Sends a part of the file as the body of `request`, and tells how far it is.
+    async fn send(
+        &self,
+        mut request: Request,
+        file: Arc<File>,
+        from: u64,
+        len: u64,
+    ) -> Result<Response, Trouble> {
+        let part = Part::new(file, from, len);
+        let kind = HeaderValue::from_static("application/octet-stream");
+        request.headers.insert(CONTENT_TYPE, kind);
+        request.body = Body::File(part.clone());
+        let mut sending = std::pin::pin!(self.call(&request));
+        let answer = loop {
+            match tokio::time::timeout(TELL_EVERY, &mut sending).await {
+                Ok(answer) => break answer,
+                Err(_) => self.tell(from + part.moved().min(len)),
+            }
+        };
+        answer.map_err(|mut trouble| {
+            // The upload has got lost or mixed up, which starting over mends.
+            if let RegistryError::Status { status, .. } = &trouble.error {
+                trouble.retry |= matches!(status, 400 | 409 | 416);
+            }
+            trouble.retry |= matches!(trouble.error, RegistryError::NotFound { .. });
+            trouble
+        })
+    }
+
+    /// Opens the blob, which is fetched first where the store lacks it.
+    async fn open(&self, origins: &[Reference], blobs: &Blobs) -> Result<File, RegistryError> {
+        let blob = self.blob;
+        let mut said = None;
+        if !blobs.has_sized(&blob.digest, blob.size) {
+            for origin in origins {
+                let registries = &self.client.inner.options.registries;
+                let source = Source::Registry {
+                    reference: origin.clone(),
+                    endpoint: registries.push_endpoint(origin)?,
+                };
+                match self
+                    .client
+                    .fetch_blob(&source, blob, blobs, self.progress)
+                    .await
+                {
+                    Ok(()) => break,
+                    Err(error) => said = Some(error),
+                }
+            }
+        }
+        match blobs.open(&blob.digest) {
+            Ok(file) if blobs.has_sized(&blob.digest, blob.size) => Ok(file),
+            Err(error) if !matches!(error, StoreError::NotFound { .. }) => Err(error.into()),
+            _ => {
+                let digest = blob.digest;
+                Err(said.unwrap_or(RegistryError::NotInStore { digest }))
+            }
+        }
+    }
+
+    fn request(&self, method: Method, path: String) -> Request {
+        Request::new(method, path, &self.what).access(Access::Push)
+    }
+
+    fn call<'r>(
+        &'r self,
+        request: &'r Request,
+    ) -> impl Future<Output = Result<Response, Trouble>> + 'r {
+        self.client.inner.call_once(self.endpoint, request)
+    }
+
+    /// Reads where an upload goes on.
+    fn session(
+        &self,
+        response: &Response,
+        earlier: Option<&Session>,
+    ) -> Result<Session, RegistryError> {
+        let headers = response.headers();
+        let said = headers.get(LOCATION).and_then(|it| it.to_str().ok());
+        let mut url = match (said, earlier) {
+            (Some(said), _) => response
+                .url()
+                .join(said)
+                .map_err(|_| self.broken("it names no place to upload to"))?,
+            (None, Some(earlier)) => earlier.url.clone(),
+            (None, None) => return Err(self.broken("it names no place to upload to")),
+        };
+        let asked = response.url();
+        if asked.scheme() == "https" && url.scheme() == "http" {
+            // A registry behind a proxy that does not know of TLS. Never without it.
+            if url.host_str() != asked.host_str() || url.set_scheme("https").is_err() {
+                return Err(self.broken("it names a place without TLS to upload to"));
+            }
+        }
+        let least = headers
+            .get("oci-chunk-min-length")
+            .and_then(|it| it.to_str().ok()?.parse().ok())
+            .or(earlier.map(|it| it.least))
+            .unwrap_or(0);
+        Ok(Session {
+            url,
+            offset: 0,
+            least,
+        })
+    }
+
+    fn plausible(&self, session: Session) -> Result<Session, RegistryError> {
+        match session.offset <= self.blob.size {
+            true => Ok(session),
+            false => Err(self.broken("it has more of a blob than was sent")),
+        }
+    }
+
+    fn broken(&self, why: &str) -> RegistryError {
+        RegistryError::Protocol {
+            host: self.endpoint.host.clone(),
+            why: why.to_owned(),
+        }
+    }
+
+    fn tell(&self, done: u64) {
+        if let Some(progress) = self.progress {
+            progress.sending(self.blob, done.min(self.blob.size));
+        }
+    }
+}
+
+/// Reads `Range: 0-41`: 42 bytes are there. `0-0` is what an empty upload says.
+fn acknowledged(headers: &HeaderMap) -> Option<u64> {
+    let text = headers.get(RANGE)?.to_str().ok()?;
+    let text = text.strip_prefix("bytes=").unwrap_or(text);
+    let (first, last) = text.split_once('-')?;
+    let last: u64 = last.parse().ok()?;
+    match (first, last) {
+        ("0", 0) => Some(0),
+        ("0", last) => last.checked_add(1),
+        _ => None,
+    }
+}
+
+fn form_query(pairs: &[(&str, &str)]) -> String {
+    // Only its query is used.
+    let mut url: Url = match "http://query/".parse() {
+        Ok(url) => url,
+        Err(_) => return String::new(),
+    };
+    url.query_pairs_mut().extend_pairs(pairs);
+    url.query().unwrap_or_default().to_owned()
+}
+
+fn check(blobs: &Blobs, digest: Digest) -> Result<(), StoreError> {
+    blobs.verify(&digest)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read() {
+        for (text, expected) in [
+            ("0-0", Some(0)),
+            ("0-41", Some(42)),
+            ("bytes=0-41", Some(42)),
+            ("1-41", None),
+            ("0-", None),
+            ("41", None),
+            ("0-18446744073709551615", None),
+        ] {
+            let mut headers = HeaderMap::new();
+            headers.insert(RANGE, HeaderValue::from_static(text));
+            assert_eq!(acknowledged(&headers), expected, "{text}");
+        }
+    }
+}
