@@ -30,6 +30,8 @@ pub(crate) enum Command {
     ///
     /// Exit codes: 0 nothing; 1 the Dockerfile cannot be read; 2 wrong usage; 3 there are remarks.
     Check(CheckArgs),
+    /// Print which steps of the last build were cached, and what changed for those that were not
+    Explain(ExplainArgs),
 }
 
 /// What a build is made from.
@@ -91,9 +93,15 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
-    /// Run every step again
+    /// Run every step again, or those on these lines of the Dockerfile: `--no-cache=3-5`
+    #[arg(long, value_name = "LINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) no_cache: Vec<String>,
+    /// Stages whose steps run again
+    #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
+    pub(crate) no_cache_filter: Vec<String>,
+    /// Print, at the end, which steps were cached and what changed for those that were not
     #[arg(long)]
-    pub(crate) no_cache: bool,
+    pub(crate) explain: bool,
     /// How many steps may run at a time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -144,6 +152,21 @@ pub(crate) struct CheckArgs {
     pub(crate) rules: bool,
     #[arg(long, value_enum, default_value_t = Report::Text)]
     pub(crate) format: Report,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ExplainArgs {
+    /// Directory that was built [default: that of the last build of all]
+    #[arg(value_name = "CONTEXT")]
+    pub(crate) context: Option<PathBuf>,
+    /// Its Dockerfile, as it was given to `build`
+    #[arg(short, long, value_name = "FILE", requires = "context")]
+    pub(crate) file: Option<PathBuf>,
+    /// Where everything is kept, as for `build`
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
 }
 
 /// How remarks are printed.
@@ -221,7 +244,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ("memory", true, NOT_YET),
     ("memory-swap", true, NOT_YET),
     ("metadata-file", true, NOT_YET),
-    ("no-cache-filter", true, NOT_YET),
     ("policy", true, NOT_YET),
     ("provenance", true, NOT_YET),
     ("push", false, PUSH),
@@ -253,6 +275,7 @@ fn command() -> clap::Command {
         .mut_subcommand("build", |build| last_wins(build.args(refused)))
         .mut_subcommand("plan", last_wins)
         .mut_subcommand("check", last_wins)
+        .mut_subcommand("explain", last_wins)
 }
 
 fn read(matches: &ArgMatches) -> Result<Cli, Failure> {

@@ -12,7 +12,7 @@
 //! | `solve`      | what runs now, what can be skipped?            | all below but export              |
 //! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
 //! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
-//! | `cache`      | have we this result already?                   | store, image, digest              |
+//! | `cache`      | have we this result already?                   | store, image, digest, progress    |
 //! | `snapshot`   | which tree is this, what changed in it?        | layer, digest, sys                |
 //! | `sandbox`    | how does one process run, shut in?             | sys                               |
 //! | `context`    | which input files, in which order?             | layer, digest, sys, progress      |
@@ -46,4 +46,4 @@ pub mod solve;
 pub mod store;
 mod sys;
 
-pub use build::{Build, BuildError, Context, Image, NamedSource, Output};
+pub use build::{Build, BuildError, Context, Image, NamedSource, Output, last_build};

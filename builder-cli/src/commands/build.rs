@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use builder_core::image::Reference;
-use builder_core::{Build, Image, Output, sandbox};
+use builder_core::{Build, BuildError, Image, Output, sandbox};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
@@ -26,6 +26,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     }
     let mode = mode(args.quiet, args.progress, environment);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
+    let explain = args.explain;
     let outputs: Vec<Output> = args
         .output
         .iter()
@@ -44,12 +45,25 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     let interrupted = Arc::new(AtomicBool::new(false));
     let token = CancellationToken::new();
     let reporter = Reporter::start(mode);
+    let build = build.cancel(token.clone());
     let result = runtime.block_on(async {
-        watch_signals(token.clone(), interrupted.clone())?;
+        watch_signals(token, interrupted.clone())?;
         let sink = reporter.sink();
-        build.cancel(token).run(sink).await.map_err(Failure::from)
+        build.clone().run(sink).await.map_err(Failure::from)
     });
     reporter.finish();
+    // Before steps are run there is nothing to explain but the build before.
+    let solved = match &result {
+        Ok(_) => true,
+        Err(Failure::Build(error)) => matches!(**error, BuildError::Solve(_)),
+        Err(_) => false,
+    };
+    if explain
+        && solved
+        && let Some(last) = build.last()?
+    {
+        render::note(&render::explain::text(&last));
+    }
     let image = match result {
         Err(_) if interrupted.load(Ordering::SeqCst) => return Err(Failure::Interrupted),
         result => result?,
@@ -76,7 +90,10 @@ fn asked(args: &BuildArgs) -> Result<Option<Call>, Failure> {
 
 /// Translates what only `build` has.
 fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failure> {
-    let mut build = request(args.inputs, environment)?.no_cache(args.no_cache);
+    let mut build = no_cache(request(args.inputs, environment)?, &args.no_cache)?;
+    for stage in args.no_cache_filter {
+        build = build.no_cache_stage(stage);
+    }
     for name in args.tag {
         if let Err(error) = name.parse::<Reference>() {
             return Err(Failure::usage(format!("--tag {name}: {error}")));
@@ -89,6 +106,30 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
     }
     if let Some(jobs) = args.jobs {
         build = build.jobs(usize::from(jobs));
+    }
+    Ok(build)
+}
+
+/// Reads `--no-cache` and `--no-cache=3-5,9`; true and false are as in Docker.
+fn no_cache(mut build: Build, values: &[String]) -> Result<Build, Failure> {
+    for value in values.iter().flat_map(|value| value.split(',')) {
+        build = match value {
+            "true" => build.no_cache(true),
+            "false" => build.no_cache(false),
+            _ => {
+                let (first, last) = value.split_once('-').unwrap_or((value, value));
+                match (first.parse(), last.parse()) {
+                    (Ok(first), Ok(last)) if 0 < first && first <= last => {
+                        build.no_cache_lines(first..=last)
+                    }
+                    _ => {
+                        return Err(Failure::usage(format!(
+                            "--no-cache={value}: lines of the Dockerfile are expected, such as `7` or `3-5`"
+                        )));
+                    }
+                }
+            }
+        };
     }
     Ok(build)
 }

@@ -3,6 +3,7 @@
 mod build;
 mod call;
 mod check;
+mod explain;
 mod inputs;
 mod plan;
 
@@ -16,6 +17,7 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Build(args) => build::run(*args, environment),
         Command::Plan(args) => plan::run(*args, environment),
         Command::Check(args) => check::run(args, environment),
+        Command::Explain(args) => explain::run(args, environment),
     }
 }
 

@@ -7,6 +7,7 @@
 pub(crate) mod call;
 pub(crate) mod checks;
 pub(crate) mod diagnostic;
+pub(crate) mod explain;
 mod json;
 mod lines;
 mod plain;

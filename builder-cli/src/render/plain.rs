@@ -63,7 +63,7 @@ impl Plain {
                 self.step(vertex, out);
                 let _ = writeln!(out, "#{} CACHED", vertex.0);
             }
-            Event::Missed { vertex, reason } => {
+            Event::Missed { vertex, reason, .. } => {
                 self.step(vertex, out);
                 let _ = writeln!(out, "#{} why: {}", vertex.0, one_line(&reason));
             }

@@ -57,7 +57,7 @@ impl Tty {
             Event::Started { vertex } => {
                 self.running(vertex);
             }
-            Event::Missed { vertex, reason } => {
+            Event::Missed { vertex, reason, .. } => {
                 self.reasons.insert(vertex, one_line(&reason));
             }
             Event::Log { vertex, bytes, .. } => {

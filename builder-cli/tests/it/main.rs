@@ -6,6 +6,7 @@
 //! | `tree`        | an OCI layout read back, its layers applied, as a listing                  |
 //! | `build_cases` | every folder of `testdata/build/`: tree, config, and a second build        |
 //! | `cache`       | an edit runs again what depends on it, and nothing else                    |
+//! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rootless`    | root and an ordinary user make the same layers                             |
@@ -24,6 +25,7 @@ mod call;
 mod check;
 mod crash;
 mod escape;
+mod explain;
 mod fixture;
 mod outputs;
 mod rootless;

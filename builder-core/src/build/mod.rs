@@ -19,4 +19,4 @@ pub use check::Checked;
 pub use context::{Context, NamedSource};
 pub use error::{BuildError, ChecksError, Located};
 pub use output::Output;
-pub use request::{Build, DEFAULT_HOSTS, Image, Planned};
+pub use request::{Build, DEFAULT_HOSTS, Image, Planned, last_build};

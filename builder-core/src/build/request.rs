@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -14,6 +15,7 @@ use super::check::RemarksError;
 use super::context::{Context, NamedSource};
 use super::error::{BuildError, ChecksError, Located};
 use super::output::Output;
+use crate::cache::{Cache, LastBuild};
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{self, Destination, Finished};
 use crate::image::{Platform, Reference};
@@ -23,7 +25,7 @@ use crate::progress::{Event, EventSink};
 use crate::registry::{Client, ClientOptions, Resolved};
 use crate::sandbox::{HelperPath, Standing};
 use crate::snapshot::Overlay;
-use crate::solve::{ContextDir, Inputs, SolveOptions, Solved, solve};
+use crate::solve::{ContextDir, Inputs, NoCache, SolveOptions, Solved, forced, solve};
 use crate::store::Store;
 
 /// `/etc/hosts` of a step, as BuildKit writes it.
@@ -47,7 +49,7 @@ pub struct Build {
     named: BTreeMap<String, NamedSource>,
     outputs: Vec<Output>,
     secrets: BTreeMap<String, Vec<u8>>,
-    no_cache: bool,
+    no_cache: NoCache,
     jobs: usize,
     client: ClientOptions,
     helper: HelperPath,
@@ -91,7 +93,7 @@ impl Build {
             named: BTreeMap::new(),
             outputs: Vec::new(),
             secrets: BTreeMap::new(),
-            no_cache: false,
+            no_cache: NoCache::default(),
             jobs: JOBS,
             client: ClientOptions::default(),
             helper: HelperPath::Current,
@@ -188,7 +190,21 @@ impl Build {
     /// Runs every step again.
     #[must_use]
     pub fn no_cache(mut self, no_cache: bool) -> Self {
-        self.no_cache = no_cache;
+        self.no_cache.all = no_cache;
+        self
+    }
+
+    /// Runs the steps of a stage again, named or numbered. Children of one that makes the same again stay cached.
+    #[must_use]
+    pub fn no_cache_stage(mut self, stage: impl Into<String>) -> Self {
+        self.no_cache.stages.push(stage.into());
+        self
+    }
+
+    /// Runs the steps on these lines of the Dockerfile again, 1-based.
+    #[must_use]
+    pub fn no_cache_lines(mut self, lines: RangeInclusive<u32>) -> Self {
+        self.no_cache.lines.push(lines);
         self
     }
 
@@ -398,7 +414,17 @@ impl Build {
         } = planned;
         self.remark(&file, &text, &bases, events.as_ref())?;
         let base_created = base_created(&plan, &bases);
-        let inputs = Arc::new(self.inputs(plan, bases, &store, &events)?);
+        let forced = forced(&plan, &text, &self.no_cache);
+        for what in &forced.unmet {
+            events.emit(Event::Warning {
+                vertex: None,
+                line: None,
+                message: format!("no step to run without the cache: {what} has none that is built"),
+            });
+        }
+        let mut inputs = self.inputs(plan, bases, &store, &events)?;
+        inputs.options.forced = forced.vertices;
+        let inputs = Arc::new(inputs);
         let fail = move |error: crate::solve::SolveError| {
             let span = error.span;
             BuildError::Solve(Box::new(located(error, &file, &text, span)))
@@ -479,6 +505,26 @@ impl Build {
         names.into_iter().map(parse).collect()
     }
 
+    /// Names what is built, for comparing it with what it was last time: the context, and the Dockerfile.
+    fn project(&self) -> String {
+        let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
+        let Context::Dir(context) = &self.context;
+        let dockerfile = match &self.text {
+            Some((name, _)) => name.clone(),
+            None => absolute(&self.dockerfile_path()).display().to_string(),
+        };
+        format!("{} {dockerfile}", absolute(context).display())
+    }
+
+    /// Returns what became of the steps when this was last built; `None` where the store knows of no build.
+    ///
+    /// # Errors
+    /// A store that cannot be opened.
+    pub fn last(&self) -> Result<Option<LastBuild>, BuildError> {
+        let cache = Cache::new(self.open_store()?);
+        Ok(cache.last_build(&self.project()))
+    }
+
     fn inputs(
         &self,
         plan: Plan,
@@ -488,8 +534,6 @@ impl Build {
     ) -> Result<Inputs, BuildError> {
         let Context::Dir(context) = &self.context;
         let dockerfile = self.text.is_none().then(|| self.dockerfile_path());
-        let project = context.canonicalize().unwrap_or_else(|_| context.clone());
-        let project = format!("{} {dockerfile:?}", project.display());
         let mut contexts = BTreeMap::new();
         contexts.insert(
             None,
@@ -529,8 +573,9 @@ impl Build {
             events: events.clone(),
             options: SolveOptions {
                 jobs: self.jobs,
-                no_cache: self.no_cache,
-                project,
+                no_cache: self.no_cache.all,
+                forced: BTreeSet::new(),
+                project: self.project(),
                 hostname: HOSTNAME.to_owned(),
                 resolv_conf,
                 hosts: self.hosts.clone(),
@@ -540,6 +585,14 @@ impl Build {
             cancel: self.cancel.clone(),
         })
     }
+}
+
+/// Returns the last build of all in the store at `root`.
+///
+/// # Errors
+/// A store that cannot be opened.
+pub fn last_build(root: &Path) -> Result<Option<LastBuild>, BuildError> {
+    Ok(Cache::new(Store::open(root)?).newest_build())
 }
 
 /// Returns the stage whose name is much like that of an image which cannot be had.

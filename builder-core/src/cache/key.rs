@@ -1,34 +1,47 @@
 //! Keys: hashes of named parts.
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 use crate::digest::{ContentDigest, Digest};
+
+use super::FileList;
 
 /// One named thing that a key depends on, for explaining a miss.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Part {
-    /// `argument`, `env PATH`, `file src/main.rs`.
+    /// `command`, `variable PATH`, `the base image`.
     pub name: String,
     /// The value itself where it is short, else its digest.
     pub value: String,
+}
+
+/// All that a key was made from.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Parts {
+    /// The word that the hasher was started with.
+    pub domain: String,
+    pub fields: Vec<Part>,
+    /// Lists of files: a COPY's `files`, `mount /src`.
+    pub lists: Vec<(String, Arc<FileList>)>,
 }
 
 /// A finished key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Key {
     pub digest: Digest,
-    pub parts: Vec<Part>,
+    pub parts: Parts,
 }
 
 /// Hashes fields, each with its name and length, so that no two sequences of fields run together.
 #[derive(Debug)]
 pub struct KeyHasher {
     hasher: blake3::Hasher,
-    parts: Vec<Part>,
+    parts: Parts,
 }
 
 /// Longer values are kept as their digest.
-const SHOWN_BYTES: usize = 96;
+const SHOWN_BYTES: usize = 4096;
 
 impl KeyHasher {
     /// Starts a key of `domain`, a word and a version: `run/1`. A change of meaning is a new version.
@@ -37,21 +50,35 @@ impl KeyHasher {
         feed(&mut hasher, domain.as_bytes());
         KeyHasher {
             hasher,
-            parts: Vec::new(),
+            parts: Parts {
+                domain: domain.to_owned(),
+                ..Parts::default()
+            },
         }
     }
 
     /// Adds a field that a reason may name.
     pub fn field(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
         let value = value.as_ref();
-        feed(&mut self.hasher, name.as_bytes());
-        feed(&mut self.hasher, value);
         let shown = match std::str::from_utf8(value) {
             Ok(text) if text.len() <= SHOWN_BYTES => text.to_owned(),
             _ => ContentDigest::of(value).to_string(),
         };
-        self.parts.push(Part {
-            name: name.to_owned(),
+        self.field_shown(name, value, name, shown)
+    }
+
+    /// Adds a field that a reason calls by another name, or whose value it shows in another way.
+    pub fn field_shown(
+        &mut self,
+        name: &str,
+        value: impl AsRef<[u8]>,
+        shown_name: &str,
+        shown: String,
+    ) -> &mut Self {
+        feed(&mut self.hasher, name.as_bytes());
+        feed(&mut self.hasher, value.as_ref());
+        self.parts.fields.push(Part {
+            name: shown_name.to_owned(),
             value: shown,
         });
         self
@@ -76,18 +103,18 @@ impl KeyHasher {
         if shown.len() > SHOWN_BYTES {
             shown = ContentDigest::of(shown.as_bytes()).to_string();
         }
-        self.parts.push(Part {
+        self.parts.fields.push(Part {
             name: name.to_owned(),
             value: shown,
         });
         self
     }
 
-    /// Adds fields that were hashed together elsewhere; each is a part of its own.
-    pub fn parts(&mut self, name: &str, digest: &ContentDigest, parts: Vec<Part>) -> &mut Self {
+    /// Adds files, whose list has `digest`.
+    pub fn files(&mut self, name: &str, digest: &ContentDigest, list: Arc<FileList>) -> &mut Self {
         feed(&mut self.hasher, name.as_bytes());
         feed(&mut self.hasher, &digest.0);
-        self.parts.extend(parts);
+        self.parts.lists.push((name.to_owned(), list));
         self
     }
 

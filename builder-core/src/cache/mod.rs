@@ -5,18 +5,22 @@
 //! "this parent, this change" to the layer that first made the change: a step that ran again and came to
 //! the same tree keeps the earlier layer, times included (early cutoff).
 //!
-//! A record stores the named [`Part`]s of its key, so that a miss can be explained by comparison with the
-//! record that the same place of the same project last used.
+//! The named [`Parts`] of a key, lists of files among them, are kept beside the records, so that a miss can be explained
+//! by comparison with the nearest key of the project's last build. A hit reads none of it.
 //!
 //! Records are small files, written under a temporary name and renamed; a torn or foreign one is a miss.
 //! What a record refers to is in the store before the record is; on reading, that is checked again.
 //!
 //! Not here: what an operation means. This room sees digests and names.
 
+mod files;
 mod key;
+mod last;
 mod reason;
 mod record;
 
-pub use key::{Key, KeyHasher, Part};
-pub use reason::explain;
+pub use files::{FileEntry, FileList};
+pub use key::{Key, KeyHasher, Part, Parts};
+pub use last::{Came, Earlier, LastBuild, Place, StepReport};
+pub use reason::{Reason, explain, nearest};
 pub use record::{Cache, Layer, Record};

@@ -4,7 +4,7 @@ use crate::digest::{ContentDigest, DiffId, Digest};
 use crate::image::Descriptor;
 use crate::store::{Store, StoreError};
 
-use super::{Key, KeyHasher, Part};
+use super::KeyHasher;
 
 /// One layer of a result.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -36,22 +36,21 @@ impl Layer {
 pub struct Record {
     /// The whole root file system, base first.
     pub layers: Vec<Layer>,
+    /// The content key, under which its parts are kept.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
+    /// The step that made it, for people: `RUN make`.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub step: String,
 }
 
-/// Parts of the newest key at one place of one project.
-#[derive(Debug, serde::Serialize, serde::Deserialize)]
-struct Last {
-    parts: Vec<Part>,
-}
-
-const STEPS: &str = "steps";
-const SAME: &str = "same";
-const LAST: &str = "last";
+pub(super) const STEPS: &str = "steps";
+pub(super) const SAME: &str = "same";
 
 /// The records of a store.
 #[derive(Debug, Clone)]
 pub struct Cache {
-    store: Store,
+    pub(super) store: Store,
 }
 
 impl Cache {
@@ -90,21 +89,6 @@ impl Cache {
     pub fn put_same(&self, parent: &[Layer], layer: &Layer) -> Result<(), StoreError> {
         let key = same_key(parent, layer.content);
         self.store.records().put(SAME, &key, layer)
-    }
-
-    /// Returns the parts of the key that `place` had last.
-    pub fn last_parts(&self, place: &Digest) -> Option<Vec<Part>> {
-        let last: Last = self.store.records().get(LAST, place)?;
-        Some(last.parts)
-    }
-
-    /// Remembers the key that `place` has now.
-    ///
-    /// # Errors
-    /// Where the store cannot be written.
-    pub fn put_last(&self, place: &Digest, key: &Key) -> Result<(), StoreError> {
-        let parts = key.parts.clone();
-        self.store.records().put(LAST, place, &Last { parts })
     }
 
     fn is_there(&self, layer: &Layer) -> bool {

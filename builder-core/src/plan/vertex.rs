@@ -1,5 +1,7 @@
 //! The graph: what is done, from what.
 
+use std::collections::BTreeSet;
+
 use crate::dockerfile::Span;
 use crate::dockerfile::instruction::mount::Sharing;
 use crate::image::{ImageConfig, Platform};
@@ -88,6 +90,8 @@ pub struct RunOp {
     pub args: Vec<String>,
     /// In the order in which they were set; names are unique.
     pub env: Vec<(String, String)>,
+    /// Those of `env` that an ARG of the stage has set; for reasons, not part of the key.
+    pub arg_names: BTreeSet<String>,
     /// Proxy variables: usable, not part of the key.
     pub proxy_env: Vec<(String, String)>,
     pub cwd: String,

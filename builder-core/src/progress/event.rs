@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::Change;
+
 /// An opaque number that `solve` hands out, one a vertex; stable within one build.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(transparent)]
@@ -52,7 +54,13 @@ pub enum Event {
     /// The vertex's result was there already; may come with no `Started`.
     Cached { vertex: VertexId },
     /// Why the vertex has to run: what changed since the nearest earlier record.
-    Missed { vertex: VertexId, reason: String },
+    Missed {
+        vertex: VertexId,
+        /// In one line.
+        reason: String,
+        /// The same one by one, the first ones; none where there is no earlier record.
+        changes: Vec<Change>,
+    },
     /// Bytes that a step wrote; may end mid-line.
     Log {
         vertex: VertexId,

@@ -1,12 +1,13 @@
 //! All that solving depends on besides the plan.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 
-use crate::plan::{Base, Plan};
+use crate::digest::Digest;
+use crate::plan::{Base, Input, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
 use crate::sandbox::HelperPath;
@@ -26,8 +27,10 @@ pub struct ContextDir {
 pub struct SolveOptions {
     /// At most so many vertices run at a time.
     pub jobs: usize,
-    /// Run everything again; results are still recorded.
+    /// Run everything again, and keep no earlier layer in place of the new one; results are still recorded.
     pub no_cache: bool,
+    /// Run these again; see [`super::forced`].
+    pub forced: BTreeSet<Input>,
     /// Names the project whose earlier build a miss is compared with.
     pub project: String,
     pub hostname: String,
@@ -55,6 +58,13 @@ pub struct Inputs {
     pub events: Arc<dyn EventSink>,
     pub options: SolveOptions,
     pub cancel: CancellationToken,
+}
+
+impl Inputs {
+    /// Returns the digest of the manifest that a base was resolved to.
+    pub(super) fn base_digest(&self, base: &Base) -> Option<Digest> {
+        self.bases.get(base).map(|resolved| resolved.digest)
+    }
 }
 
 impl std::fmt::Debug for Inputs {

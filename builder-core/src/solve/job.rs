@@ -1,13 +1,16 @@
 //! What the work on one vertex sees of the build.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::SolveErrorKind;
+use super::history::History;
 use super::inputs::{ContextDir, Inputs};
+use super::keys::Seen;
 use super::layers::{LayerLoader, worker};
+use super::selection::Selection;
 use super::trees::Context;
 use crate::cache::{Cache, Key, Layer};
 use crate::plan::{Input, Op};
@@ -25,14 +28,27 @@ pub(super) struct Job {
     pub(super) shared: Arc<Shared>,
 }
 
+/// What the definition key of a COPY was made from, for its content key and its work: nothing is looked at twice.
+pub(super) type Looked = Mutex<Option<(Vec<Option<Seen>>, Selection)>>;
+
 /// What all vertices of a build share.
 pub(super) struct Shared {
     pub(super) helper: OnceCell<Helper>,
     pub(super) contexts: BTreeMap<Input, Context>,
+    pub(super) looked: BTreeMap<Input, Looked>,
     pub(super) definitions: Vec<Option<Key>>,
+    pub(super) history: History,
     /// One for each vertex that may run at a time.
     pub(super) slots: Semaphore,
     pub(super) cache: Cache,
+}
+
+impl Shared {
+    /// Takes what was looked at already for a vertex.
+    pub(super) fn looked_at(&self, index: Input) -> Option<(Vec<Option<Seen>>, Selection)> {
+        let looked = self.looked.get(&index)?.lock();
+        looked.unwrap_or_else(PoisonError::into_inner).take()
+    }
 }
 
 impl Job {

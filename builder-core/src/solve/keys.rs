@@ -9,11 +9,14 @@
 //! | network, security, mounts' options         | yes    | they change what it may do                   |
 //! | proxy variables                            | no     | how the network is reached, not what is made |
 //! | values of secrets, files of cache mounts   | no     | must not, and cannot, shape a result         |
+//! | which variables are build args             | no     | the process cannot tell; reasons can         |
 
-use crate::cache::{Key, KeyHasher, Part};
+use std::sync::Arc;
+
+use crate::cache::{FileList, Key, KeyHasher};
 use crate::digest::{ContentDigest, Digest};
 use crate::plan::{
-    CopyOp, CopySource, Input, MkdirOp, MountOp, MountSource, Op, Plan, RunOp, SourceTree, Vertex,
+    Base, CopyOp, CopySource, Input, MkdirOp, MountOp, MountSource, Op, Plan, RunOp, SourceTree,
 };
 
 /// What stands for an input in a key.
@@ -22,8 +25,8 @@ pub(super) type Shown<'a> = &'a dyn Fn(Input) -> String;
 /// What was selected from the trees of a COPY, or from that of each mount, in order.
 pub(super) type Selected<'a> = &'a [Option<Seen>];
 
-/// The digest of some files, and its parts.
-pub(super) type Seen = (ContentDigest, Vec<Part>);
+/// The digest of some files, and their list.
+pub(super) type Seen = (ContentDigest, Arc<FileList>);
 
 /// Makes the key of a vertex; `None` for a source, which has its result already.
 pub(super) fn key(
@@ -31,6 +34,7 @@ pub(super) fn key(
     index: Input,
     shown: Shown<'_>,
     selected: Selected<'_>,
+    base_digest: &dyn Fn(&Base) -> Option<Digest>,
 ) -> Option<Key> {
     let mut key = match &plan.vertices[index].op {
         Op::Image(_) | Op::Context { .. } => return None,
@@ -38,12 +42,18 @@ pub(super) fn key(
         Op::Copy(copy) => copy_key(copy, shown, selected),
         Op::Mkdir(mkdir) => mkdir_key(mkdir),
     };
-    let name = match plan.vertices[index].op.parent() {
-        Some(below) if matches!(plan.vertices[below].op, Op::Image(_)) => "the base image",
-        _ => "the step before",
-    };
     let below = plan.vertices[index].op.parent();
-    key.field(name, below.map_or_else(String::new, shown));
+    let value = below.map_or_else(String::new, shown);
+    match below.map(|below| &plan.vertices[below].op) {
+        Some(Op::Image(base)) => {
+            let told = match base_digest(base) {
+                Some(digest) => format!("{}@{digest}", base.describe()),
+                None => base.describe().to_owned(),
+            };
+            key.field_shown("the base image", value, "the base image", told)
+        }
+        _ => key.field("the step before", value),
+    };
     Some(key.finish())
 }
 
@@ -59,11 +69,17 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
         scripts,
         network,
         security,
+        arg_names,
     } = run;
-    let mut key = KeyHasher::new("run/1");
+    let mut key = KeyHasher::new("run/2");
     key.list("command", args);
     for (name, value) in env {
-        key.field(&format!("variable {name}"), value);
+        let field = format!("variable {name}");
+        if arg_names.contains(name) {
+            key.field_shown(&field, value, &format!("build arg {name}"), value.clone());
+        } else {
+            key.field(&field, value);
+        }
     }
     key.field("working directory", cwd);
     key.field("user", user);
@@ -97,8 +113,8 @@ fn mount_part(key: &mut KeyHasher, mount: &MountOp, shown: Shown<'_>, selected: 
             path,
             read_write,
         } => {
-            if let Some((content, parts)) = selected {
-                key.parts(&name, content, parts.clone());
+            if let Some((content, list)) = selected {
+                key.files(&name, content, list.clone());
                 format!("bind {path} {read_write}")
             } else {
                 format!("bind {} {path} {read_write}", tree(from))
@@ -152,7 +168,7 @@ fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHashe
         keep_git_dir,
         is_add: _,
     } = copy;
-    let mut key = KeyHasher::new("copy/1");
+    let mut key = KeyHasher::new("copy/2");
     key.field("destination", dest);
     key.field("chown", chown.as_deref().unwrap_or_default());
     key.field("chmod", format!("{chmod:?}"));
@@ -163,8 +179,8 @@ fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHashe
     key.field("checksum", checksum.as_deref().unwrap_or_default());
     match selected.first().and_then(Option::as_ref) {
         // What was selected says more than how: a pattern that finds the same files makes the same layer.
-        Some((content, parts)) => {
-            key.parts("files", content, parts.clone());
+        Some((content, list)) => {
+            key.files("files", content, list.clone());
         }
         None => {
             key.list("exclude", exclude);
@@ -198,13 +214,4 @@ fn mkdir_key(mkdir: &MkdirOp) -> KeyHasher {
     key.field("path", path);
     key.field("user", user);
     key
-}
-
-/// Names the place of a vertex in its project, for comparing with what stood there last.
-pub(super) fn place(project: &str, vertex: &Vertex, ordinal: usize) -> Digest {
-    let mut key = KeyHasher::new("place/1");
-    key.field("project", project);
-    key.field("stage", &vertex.stage);
-    key.field("ordinal", ordinal.to_string());
-    key.finish().digest
 }

@@ -20,6 +20,8 @@
 mod error;
 mod file;
 mod file_step;
+mod force;
+mod history;
 mod inputs;
 mod job;
 mod keys;
@@ -27,11 +29,13 @@ mod layers;
 mod run_step;
 mod scheduler;
 mod selection;
+mod step;
 mod tail;
 mod trees;
 
 pub use error::{SolveError, SolveErrorKind};
 pub use file::FileError;
+pub use force::{Forced, NoCache, forced};
 pub use inputs::{ContextDir, Inputs, SolveOptions};
 pub use layers::image_layers;
 pub use scheduler::{Solved, fetch_layers, result_tree, solve};

@@ -1,23 +1,23 @@
 //! The order of work: what is found, what waits, what runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
-use super::file::FileError;
+use super::history::History;
 use super::inputs::Inputs;
-use super::job::{Job, Shared};
+use super::job::{Job, Looked, Shared};
 use super::layers::{self, LayerLoader, image_layers, worker};
-use super::selection::{Selection, gather, gather_mount};
-use super::trees::{Context, KnownTree, view};
-use super::{SolveError, SolveErrorKind, file_step, keys, run_step};
-use crate::cache::{Cache, Key, Layer, Record, explain};
+use super::step::{look, step};
+use super::trees::{Context, view};
+use super::{SolveError, SolveErrorKind, keys};
+use crate::cache::{Cache, Came, Key, Layer};
 use crate::context::Tree;
 use crate::digest::Digest;
-use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
+use crate::plan::{Base, Input, Op, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
 
 /// A solved plan.
@@ -39,7 +39,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     announce(&inputs);
     let at = |index: Input, kind: SolveErrorKind| located(&plan.vertices[index], kind);
     let contexts = load_contexts(&inputs).await?;
-    let (definitions, contexts) = {
+    let (definitions, looked, contexts) = {
         let inputs = inputs.clone();
         let defined = tokio::task::spawn_blocking(move || define(&inputs, contexts));
         match defined.await.map_err(worker) {
@@ -48,7 +48,8 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         }
     };
     let cache = Cache::new(inputs.store.clone());
-    let found = find(&inputs, &cache, &definitions);
+    let history = History::new(cache.clone());
+    let found = find(&inputs, &cache, &definitions, &history);
     let needed = needed(&inputs, &found);
     for (index, key) in definitions.iter().enumerate() {
         let vertex = id(index);
@@ -59,7 +60,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let shared = Arc::new(Shared {
         helper: OnceCell::new(),
         contexts,
+        looked,
         definitions,
+        history,
         slots: Semaphore::new(inputs.options.jobs.max(1)),
         cache,
     });
@@ -67,6 +70,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     for context in shared.contexts.values() {
         context.save(&inputs);
     }
+    shared.history.save(&inputs);
     let mut results = result?;
     let layers = match plan.target {
         None => Vec::new(),
@@ -102,7 +106,7 @@ pub fn result_tree(inputs: &Inputs, solved: &Solved) -> Result<Option<Arc<dyn Tr
     Ok(Some(known.tree))
 }
 
-fn id(index: Input) -> VertexId {
+pub(super) fn id(index: Input) -> VertexId {
     VertexId(u32::try_from(index).unwrap_or(u32::MAX))
 }
 
@@ -174,7 +178,12 @@ async fn load_contexts(inputs: &Arc<Inputs>) -> Result<BTreeMap<Input, Context>,
     Ok(contexts)
 }
 
-fn finished(inputs: &Inputs, index: Input, started: Instant, error: Option<&SolveErrorKind>) {
+pub(super) fn finished(
+    inputs: &Inputs,
+    index: Input,
+    started: Instant,
+    error: Option<&SolveErrorKind>,
+) {
     inputs.events.emit(Event::Finished {
         vertex: id(index),
         took: started.elapsed(),
@@ -188,7 +197,12 @@ fn finished(inputs: &Inputs, index: Input, started: Instant, error: Option<&Solv
     });
 }
 
-type Defined = (Vec<Option<Key>>, BTreeMap<Input, Context>);
+/// Definition keys, what was looked at for them, and the contexts.
+type Defined = (
+    Vec<Option<Key>>,
+    BTreeMap<Input, Looked>,
+    BTreeMap<Input, Context>,
+);
 
 /// Makes every definition key. What comes from a context is shown by its content: to list it is to know it.
 fn define(
@@ -198,10 +212,15 @@ fn define(
     let plan = &inputs.plan;
     let mut shown: Vec<String> = Vec::with_capacity(plan.vertices.len());
     let mut keys = Vec::with_capacity(plan.vertices.len());
+    let mut looked = BTreeMap::new();
     for (index, vertex) in plan.vertices.iter().enumerate() {
         let known = |input: Input| contexts.get(&input).map(|context| context.known.clone());
-        let selected = select(vertex, &known).map_err(|error| (index, error.into()))?;
-        let key = keys::key(plan, index, &|input| shown[input].clone(), &selected);
+        let (seen, selection) = look(vertex, &known).map_err(|error| (index, error.into()))?;
+        let base_digest = |base: &Base| inputs.base_digest(base);
+        let key = keys::key(plan, index, &|it| shown[it].clone(), &seen, &base_digest);
+        if let Some(selection) = selection {
+            looked.insert(index, Mutex::new(Some((seen, selection))));
+        }
         shown.push(match (&key, &vertex.op) {
             (Some(key), _) => key.digest.to_string(),
             (None, Op::Image(base)) => match inputs.bases.get(base) {
@@ -212,7 +231,7 @@ fn define(
         });
         keys.push(key);
     }
-    Ok((keys, contexts))
+    Ok((keys, looked, contexts))
 }
 
 fn chain_of(diff_ids: &[crate::digest::DiffId]) -> String {
@@ -222,68 +241,28 @@ fn chain_of(diff_ids: &[crate::digest::DiffId]) -> String {
         .map_or_else(String::new, |chain| chain.0.to_string())
 }
 
-/// Looks at the trees that `known` has: those of a COPY's sources (all of them, or none), and of each bind mount.
-fn select(
-    vertex: &Vertex,
-    known: &dyn Fn(Input) -> Option<KnownTree>,
-) -> Result<Vec<Option<keys::Seen>>, FileError> {
-    match &vertex.op {
-        Op::Copy(copy) => {
-            let mut trees = Vec::new();
-            for source in &copy.sources {
-                match source {
-                    CopySource::Tree {
-                        from: Some(from), ..
-                    } => match known(from.vertex) {
-                        Some(tree) => trees.push(Some(tree)),
-                        None => return Ok(Vec::new()),
-                    },
-                    CopySource::Tree { from: None, .. } | CopySource::Inline { .. } => {
-                        trees.push(None);
-                    }
-                    CopySource::Url { .. } | CopySource::Git { .. } => return Ok(Vec::new()),
-                }
-            }
-            let selection = gather(copy, &trees)?;
-            Ok(vec![Some((selection.content, selection.parts))])
-        }
-        Op::Run(run) => run
-            .mounts
-            .iter()
-            .map(|mount| match &mount.source {
-                MountSource::Bind {
-                    from: Some(from),
-                    path,
-                    ..
-                } => match known(from.vertex) {
-                    Some(tree) => {
-                        let (_, content, parts) = gather_mount(&tree, path)?;
-                        Ok(Some((content, parts)))
-                    }
-                    None => Ok(None),
-                },
-                _ => Ok(None),
-            })
-            .collect(),
-        Op::Image(_) | Op::Context { .. } | Op::Mkdir(_) => Ok(Vec::new()),
-    }
-}
-
-/// Returns the records that definition keys lead to.
+/// Returns the records that definition keys lead to. What stands on a step that is made to run is found by what that makes.
 fn find(
     inputs: &Inputs,
     cache: &Cache,
     definitions: &[Option<Key>],
+    history: &History,
 ) -> HashMap<Input, Arc<Vec<Layer>>> {
-    if inputs.options.no_cache {
-        return HashMap::new();
+    let mut runs = vec![false; definitions.len()];
+    let mut found = HashMap::new();
+    for (index, key) in definitions.iter().enumerate() {
+        let vertex = &inputs.plan.vertices[index];
+        runs[index] = inputs.options.forced.contains(&index)
+            || vertex.inputs().into_iter().any(|input| runs[input]);
+        if !runs[index]
+            && let Some(key) = key
+            && let Some(record) = cache.find(&key.digest)
+        {
+            history.hit(index, Came::Definition, record.key);
+            found.insert(index, Arc::new(record.layers));
+        }
     }
-    let keys = definitions.iter().enumerate();
-    keys.filter_map(|(index, key)| {
-        let record = cache.find(&key.as_ref()?.digest)?;
-        Some((index, Arc::new(record.layers)))
-    })
-    .collect()
+    found
 }
 
 /// Returns the vertices that must be gone into: from the target down to what is found.
@@ -319,16 +298,17 @@ async fn run_all(
     let loader = Arc::new(LayerLoader::default());
     let mut tasks = JoinSet::new();
     // The same step in two stages runs once.
-    let mut twins: HashMap<Digest, Input> = HashMap::new();
+    let mut twins: HashMap<(Digest, bool), Input> = HashMap::new();
     for &index in needed {
         if let Some(key) = &shared.definitions[index] {
-            let first = *twins.entry(key.digest).or_insert(index);
+            let forced = inputs.options.forced.contains(&index);
+            let first = *twins.entry((key.digest, forced)).or_insert(index);
             if first != index
                 && let Some(told) = ready.get(&first).cloned()
             {
                 ready.insert(index, told.clone());
-                let inputs = inputs.clone();
-                tasks.spawn(async move { (index, as_twin(&inputs, index, told).await) });
+                let (inputs, shared) = (inputs.clone(), shared.clone());
+                tasks.spawn(async move { (index, as_twin(&inputs, &shared, index, told).await) });
                 continue;
             }
         }
@@ -389,6 +369,7 @@ async fn run_all(
 /// Takes the result of the same step elsewhere.
 async fn as_twin(
     inputs: &Inputs,
+    shared: &Shared,
     index: Input,
     mut told: watch::Receiver<Option<Reached>>,
 ) -> Result<Reached, SolveErrorKind> {
@@ -397,6 +378,7 @@ async fn as_twin(
         Err(_) => None,
     };
     if reached.is_some() {
+        shared.history.hit(index, Came::Definition, None);
         inputs.events.emit(Event::Cached { vertex: id(index) });
     }
     Ok(reached)
@@ -442,171 +424,5 @@ async fn when_ready(
         // Listed before; its users look at the files themselves.
         Op::Context { .. } => Ok(Some(Arc::default())),
         _ => step(&job, index, vertex).await.map(Some),
-    }
-}
-
-/// Gets the result of a step whose inputs are there: by its content key, or by running it.
-async fn step(job: &Job, index: Input, vertex: &Vertex) -> Result<Arc<Vec<Layer>>, SolveErrorKind> {
-    let inputs = &job.inputs;
-    let shared = &job.shared;
-    let below = vertex.op.parent();
-    let parent: Vec<Layer> = below
-        .and_then(|input| job.results.get(&input))
-        .map(|layers| layers.to_vec())
-        .unwrap_or_default();
-    // A slot is held from here on: looking at files is work too.
-    let slot = tokio::select! {
-        slot = shared.slots.acquire() => slot,
-        () = inputs.cancel.cancelled() => return Err(SolveErrorKind::Cancelled),
-    };
-    let _slot = slot.map_err(|_| SolveErrorKind::Cancelled)?;
-    let started = Instant::now();
-    let definition = shared.definitions[index].as_ref();
-    let result = step_in_slot(job, index, vertex, &parent, definition, started).await;
-    if let Err(error) = &result {
-        finished(inputs, index, started, Some(error));
-    }
-    result
-}
-
-async fn step_in_slot(
-    job: &Job,
-    index: Input,
-    vertex: &Vertex,
-    parent: &[Layer],
-    definition: Option<&Key>,
-    started: Instant,
-) -> Result<Arc<Vec<Layer>>, SolveErrorKind> {
-    let inputs = &job.inputs;
-    let cache = &job.shared.cache;
-    if let Op::Copy(copy) = &vertex.op {
-        file_step::refuse(copy)?;
-    }
-    let (content, selection) = content_key(job, index).await?;
-    let place = place(inputs, index);
-    if !inputs.options.no_cache
-        && let Some(record) = cache.find(&content.digest)
-    {
-        inputs.events.emit(Event::Cached { vertex: id(index) });
-        if let Some(definition) = definition {
-            cache.put(&definition.digest, &record)?;
-        }
-        cache.put_last(&place, &content)?;
-        return Ok(Arc::new(record.layers));
-    }
-    inputs.events.emit(Event::Started { vertex: id(index) });
-    inputs.events.emit(Event::Missed {
-        vertex: id(index),
-        reason: reason(inputs, cache, &place, &content),
-    });
-    let layer = match (&vertex.op, selection) {
-        (Op::Run(run), _) => run_step::run(job, run, parent).await?,
-        (Op::Copy(copy), Some(selection)) => {
-            file_step::run_copy(job, copy, parent, selection).await?
-        }
-        (Op::Mkdir(mkdir), _) => file_step::run_mkdir(job, mkdir, parent).await?,
-        _ => return Err(SolveErrorKind::Cancelled),
-    };
-    let mut layers = parent.to_vec();
-    layers.push(layer);
-    let record = Record { layers };
-    cache.put(&content.digest, &record)?;
-    if let Some(definition) = definition {
-        cache.put(&definition.digest, &record)?;
-    }
-    cache.put_last(&place, &content)?;
-    finished(inputs, index, started, None);
-    Ok(Arc::new(record.layers))
-}
-
-fn reason(inputs: &Inputs, cache: &Cache, place: &Digest, key: &Key) -> String {
-    if inputs.options.no_cache {
-        return "the cache is off".to_owned();
-    }
-    match cache.last_parts(place) {
-        None => "first build of this step".to_owned(),
-        Some(before) => explain(&before, &key.parts)
-            .unwrap_or_else(|| "its result is no longer in the store".to_owned()),
-    }
-}
-
-fn place(inputs: &Inputs, index: Input) -> Digest {
-    let vertex = &inputs.plan.vertices[index];
-    let before = inputs.plan.vertices[..index].iter();
-    let ordinal = before.filter(|it| it.stage == vertex.stage).count();
-    keys::place(&inputs.options.project, vertex, ordinal)
-}
-
-/// Makes the content key: inputs are shown by what they hold. For a COPY, the files are found on the way.
-async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>), SolveErrorKind> {
-    let vertex = &job.inputs.plan.vertices[index];
-    for input in tree_inputs(&vertex.op) {
-        if let Some(layers) = job.results.get(&input)
-            && !job.shared.contexts.contains_key(&input)
-        {
-            job.loader.unpack(&job.inputs, layers, job.vertex).await?;
-        }
-    }
-    let job = job.clone();
-    let made = tokio::task::spawn_blocking(move || {
-        let vertex = &job.inputs.plan.vertices[index];
-        let mut trees: BTreeMap<Input, KnownTree> = BTreeMap::new();
-        for input in tree_inputs(&vertex.op) {
-            if let Some(context) = job.shared.contexts.get(&input) {
-                trees.insert(input, context.known.clone());
-            } else if let Some(layers) = job.results.get(&input)
-                && !layers.is_empty()
-            {
-                trees.insert(input, view(&job.inputs, layers)?);
-            }
-        }
-        let known = |input: Input| trees.get(&input).cloned();
-        let shown = |input: Input| match job.results.get(&input) {
-            Some(layers) => Layer::stack_content(layers).to_string(),
-            None => String::new(),
-        };
-        let (selected, selection) = match &vertex.op {
-            Op::Copy(copy) => {
-                let trees: Vec<Option<KnownTree>> = copy
-                    .sources
-                    .iter()
-                    .map(|source| match source {
-                        CopySource::Tree { from, .. } => from.and_then(|from| known(from.vertex)),
-                        _ => None,
-                    })
-                    .collect();
-                let selection = gather(copy, &trees)?;
-                let part = (selection.content, selection.parts.clone());
-                (vec![Some(part)], Some(selection))
-            }
-            _ => (select(vertex, &known)?, None),
-        };
-        let plan = &job.inputs.plan;
-        let key = keys::key(plan, index, &shown, &selected).ok_or(SolveErrorKind::Cancelled)?;
-        Ok((key, selection))
-    });
-    made.await.map_err(worker)?
-}
-
-/// Returns the inputs whose files a COPY or a bind mount looks at.
-fn tree_inputs(op: &Op) -> Vec<Input> {
-    match op {
-        Op::Copy(copy) => copy
-            .sources
-            .iter()
-            .filter_map(|source| match source {
-                CopySource::Tree { from, .. } => from.map(|from| from.vertex),
-                _ => None,
-            })
-            .collect(),
-        Op::Run(run) => run
-            .mounts
-            .iter()
-            .filter_map(|mount| match &mount.source {
-                MountSource::Bind { from, .. } => from.map(|from| from.vertex),
-                _ => None,
-            })
-            .collect(),
-        Op::Image(_) | Op::Context { .. } | Op::Mkdir(_) => Vec::new(),
     }
 }

@@ -1,10 +1,11 @@
 //! The files that a COPY or a bind mount takes, and what they hold.
 
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use super::file::{FileError, Found, Source, SourceData};
 use super::trees::KnownTree;
-use crate::cache::Part;
+use crate::cache::{FileEntry, FileList};
 use crate::context::digests::Facts;
 use crate::context::ignore::{ParentMatch, Patterns};
 use crate::context::{
@@ -17,7 +18,7 @@ use crate::plan::{CopyOp, CopySource};
 pub(super) struct Selection {
     pub(super) sources: Vec<Source>,
     pub(super) content: ContentDigest,
-    pub(super) parts: Vec<Part>,
+    pub(super) files: Arc<FileList>,
 }
 
 /// Looks up the sources of `op`; `trees` gives the tree of each, `None` for an empty one.
@@ -68,8 +69,8 @@ pub(super) fn gather(op: &CopyOp, trees: &[Option<KnownTree>]) -> Result<Selecti
     }
     Ok(Selection {
         sources,
-        content: digest.finish(),
-        parts: digest.parts,
+        content: digest.files.digest(),
+        files: Arc::new(digest.files),
     })
 }
 
@@ -77,7 +78,7 @@ pub(super) fn gather(op: &CopyOp, trees: &[Option<KnownTree>]) -> Result<Selecti
 pub(super) fn gather_mount(
     known: &KnownTree,
     path: &str,
-) -> Result<(Node, ContentDigest, Vec<Part>), FileError> {
+) -> Result<(Node, ContentDigest, Arc<FileList>), FileError> {
     let mut digest = Digester::new(true);
     let found = plain(known, path)?;
     let node = found
@@ -93,7 +94,7 @@ pub(super) fn gather_mount(
     for one in found {
         digest.found(known, one, None, false)?;
     }
-    Ok((node, digest.finish(), digest.parts))
+    Ok((node, digest.files.digest(), Arc::new(digest.files)))
 }
 
 fn exclude(op: &CopyOp) -> Result<Option<Patterns>, FileError> {
@@ -187,26 +188,28 @@ fn with_parents(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, FileErro
     Ok(out)
 }
 
-/// Hashes what a step sees of its sources, and names each part.
+/// Lists what a step sees of its sources.
 struct Digester {
-    hasher: blake3::Hasher,
     owners: bool,
-    parts: Vec<Part>,
+    files: FileList,
 }
 
 impl Digester {
     fn new(owners: bool) -> Self {
         Digester {
-            hasher: blake3::Hasher::new(),
             owners,
-            parts: Vec::new(),
+            files: FileList::default(),
         }
     }
 
     fn inline(&mut self, name: &str, content: &str) {
-        let digest = ContentDigest::of(content.as_bytes());
-        self.feed(name.as_bytes());
-        self.part(format!("heredoc {name}"), format!("content={digest}"));
+        self.files.group(b"", false);
+        self.files.push(&FileEntry {
+            path: name.as_bytes(),
+            kind: "heredoc",
+            content: Some(ContentDigest::of(content.as_bytes())),
+            ..FileEntry::default()
+        });
     }
 
     /// Adds what was found, without what is excluded; `None` where all of it is.
@@ -227,22 +230,19 @@ impl Digester {
         } else {
             top.len()
         };
-        let relative = |path: &[u8]| {
-            let rest = &path[skip..];
-            rest.strip_prefix(b"/").unwrap_or(rest).to_vec()
-        };
+        let relative = |path: &[u8]| skip + usize::from(path.get(skip) == Some(&b'/'));
         if let Some(exclude) = exclude {
             let name = if parents {
-                relative(top)
+                &top[relative(top)..]
             } else {
-                found.selected.name.clone()
+                &found.selected.name
             };
-            if (parents || !is_dir) && matches(exclude, &name) {
+            if (parents || !is_dir) && matches(exclude, name) {
                 return Ok(None);
             }
             found
                 .below
-                .retain(|node| !matches(exclude, &relative(&node.path)));
+                .retain(|node| !matches(exclude, &node.path[relative(&node.path)..]));
         }
         let nodes: Vec<&Node> = std::iter::once(&found.selected.node)
             .chain(&found.below)
@@ -250,87 +250,70 @@ impl Digester {
         let facts = known.digests.facts(known.tree.as_ref(), &nodes)?;
         let mut links: HashMap<(u64, u64), &[u8]> = HashMap::new();
         let has_owners = self.owners && known.tree.has_owners();
-        let mut lines = Vec::with_capacity(nodes.len());
+        let below = match is_dir || parents {
+            true => &top[..skip],
+            false => parent_path(top),
+        };
+        self.files.group(below, is_dir);
         for (at, (node, facts)) in nodes.iter().zip(&facts).enumerate() {
             if at == 0 && is_dir && !parents {
                 // The directory itself is not copied, only what is in it.
                 continue;
             }
-            let mut value = describe(node, facts, has_owners);
+            let mut link = None;
             if node.links > 1 && node.kind == NodeKind::File {
                 let inode = (node.stamp.device, node.stamp.inode);
-                match links.get(&inode) {
-                    Some(first) => {
-                        value.push_str(" link=");
-                        value.push_str(&String::from_utf8_lossy(first));
-                    }
-                    None => {
-                        links.insert(inode, &node.path);
-                    }
-                }
+                link = links.get(&inode).copied();
+                let own = &node.path[relative(&node.path)..];
+                links.entry(inode).or_insert(own);
             }
             let seen_as = if at == 0 && !parents {
-                found.selected.name.clone()
+                &found.selected.name[..]
             } else {
-                relative(&node.path)
+                &node.path[relative(&node.path)..]
             };
-            lines.push((node.path.clone(), seen_as, value));
+            let entry = FileEntry {
+                link,
+                ..describe(node, facts, has_owners)
+            };
+            self.files.push(&FileEntry {
+                path: seen_as,
+                ..entry
+            });
         }
+        let nothing = Facts::default();
         for parent in &found.parents {
-            let value = describe(parent, &Facts::default(), has_owners);
-            lines.push((parent.path.clone(), relative(&parent.path), value));
-        }
-        self.feed(if is_dir { b"directory" } else { b"file" });
-        for (path, seen_as, value) in lines {
-            self.feed(&seen_as);
-            self.part(format!("file {}", String::from_utf8_lossy(&path)), value);
+            self.files.push(&FileEntry {
+                path: &parent.path[relative(&parent.path)..],
+                ..describe(parent, &nothing, has_owners)
+            });
         }
         found.xattrs = facts.into_iter().map(|facts| facts.xattrs).collect();
         Ok(Some(found))
     }
-
-    fn part(&mut self, name: String, value: String) {
-        self.feed(value.as_bytes());
-        self.parts.push(Part { name, value });
-    }
-
-    fn feed(&mut self, bytes: &[u8]) {
-        self.hasher.update(&(bytes.len() as u64).to_le_bytes());
-        self.hasher.update(bytes);
-    }
-
-    fn finish(&self) -> ContentDigest {
-        ContentDigest(*self.hasher.finalize().as_bytes())
-    }
 }
 
-/// Writes a node's attributes; never its times.
-fn describe(node: &Node, facts: &Facts, has_owners: bool) -> String {
-    use std::fmt::Write;
-    let mut value = format!("type={}", node.kind.word().replace(' ', "-"));
-    if !matches!(node.kind, NodeKind::Symlink(_)) {
-        let _ = write!(value, " mode={:o}", node.mode);
+/// Returns a node's attributes; never its times.
+fn describe<'a>(node: &'a Node, facts: &'a Facts, has_owners: bool) -> FileEntry<'a> {
+    let is_link = matches!(node.kind, NodeKind::Symlink(_));
+    FileEntry {
+        kind: node.kind.word(),
+        mode: (!is_link).then_some(node.mode),
+        owner: has_owners.then_some((node.uid, node.gid)),
+        device: match node.kind {
+            NodeKind::CharDevice { major, minor } | NodeKind::BlockDevice { major, minor } => {
+                Some((major, minor))
+            }
+            _ => None,
+        },
+        content: facts.content,
+        target: match &node.kind {
+            NodeKind::Symlink(target) => Some(target),
+            _ => None,
+        },
+        xattrs: Some(&facts.xattrs),
+        ..FileEntry::default()
     }
-    if has_owners {
-        let _ = write!(value, " owner={}:{}", node.uid, node.gid);
-    }
-    match &node.kind {
-        NodeKind::Symlink(target) => {
-            let _ = write!(value, " target={}", ContentDigest::of(target));
-        }
-        NodeKind::CharDevice { major, minor } | NodeKind::BlockDevice { major, minor } => {
-            let _ = write!(value, " device={major}:{minor}");
-        }
-        _ => {}
-    }
-    if let Some(content) = facts.content {
-        let _ = write!(value, " content={content}");
-    }
-    for (name, bytes) in &facts.xattrs {
-        let name = String::from_utf8_lossy(name);
-        let _ = write!(value, " {name}={}", ContentDigest::of(bytes));
-    }
-    value
 }
 
 /// Whether `path`, or a directory above it, is matched.

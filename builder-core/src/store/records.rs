@@ -48,6 +48,29 @@ impl Records {
         (found.key == *key).then_some(found.record)
     }
 
+    /// Returns a record that is no JSON; who put it knows how to check it.
+    pub fn get_bytes(&self, kind: &str, key: &Digest) -> Option<Vec<u8>> {
+        fs::read(self.path(kind, key).ok()?).ok()
+    }
+
+    /// Keeps a record that is no JSON.
+    ///
+    /// # Errors
+    /// Where `kind` is not a plain name, or the file cannot be written.
+    pub fn put_bytes(&self, kind: &str, key: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.path(kind, key)?;
+        if let Some(parent) = path.parent() {
+            fs::create_dir_all(parent).map_err(at("create", parent))?;
+        }
+        self.tmp.replace(&path, bytes)
+    }
+
+    /// Returns when the record was last used; `None` where there is none.
+    pub fn used(&self, kind: &str, key: &Digest) -> Option<SystemTime> {
+        let metadata = fs::metadata(self.path(kind, key).ok()?).ok()?;
+        metadata.modified().ok()
+    }
+
     /// Keeps a record, in place of an earlier one.
     ///
     /// # Errors
@@ -58,16 +81,12 @@ impl Records {
         key: &Digest,
         record: &T,
     ) -> Result<(), StoreError> {
-        let path = self.path(kind, key)?;
         let bytes =
             serde_json::to_vec(&Written { key, record }).map_err(|source| StoreError::Record {
                 kind: kind.to_owned(),
                 source,
             })?;
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent).map_err(at("create", parent))?;
-        }
-        self.tmp.replace(&path, &bytes)
+        self.put_bytes(kind, key, &bytes)
     }
 
     /// Notes that the record was used at `now`, for a sweep that removes the longest unused ones.

@@ -49,7 +49,7 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     ("registry", &["digest", "image", "progress", "store"]),
-    ("cache", &["digest", "image", "store"]),
+    ("cache", &["digest", "image", "progress", "store"]),
     ("snapshot", &["digest", "layer", "sys"]),
     ("sandbox", &["sys"]),
     ("context", &["digest", "layer", "progress", "sys"]),

@@ -1,5 +1,7 @@
 //! RUN.
 
+use std::collections::BTreeSet;
+
 use crate::dockerfile::Span;
 use crate::dockerfile::ast::{Command, Heredoc, Run};
 use crate::dockerfile::instruction::mount::{MountKind, parse_mount};
@@ -61,6 +63,7 @@ impl Lowering<'_, '_> {
             parent: state.rootfs,
             args,
             env: state.env.list().to_vec(),
+            arg_names: arg_names(state),
             proxy_env: scope::proxy_env(self.frame.options),
             cwd: clean(&state.config.config.working_dir),
             user: state.config.config.user.clone(),
@@ -291,6 +294,17 @@ fn summarize(content: &str) -> String {
     let first = lines.next().unwrap_or_default();
     let more = if lines.next().is_some() { "..." } else { "" };
     format!("{first}{more}")
+}
+
+/// Returns the variables that are what an ARG says: an ENV of the same name would have won.
+fn arg_names(state: &State) -> BTreeSet<String> {
+    let is_env = |name: &str| {
+        let env = state.config.config.env.iter();
+        env.filter_map(|it| it.split_once('='))
+            .any(|(known, _)| known == name)
+    };
+    let names = state.build_args.iter().map(|(name, _)| name);
+    names.filter(|name| !is_env(name)).cloned().collect()
 }
 
 /// Returns the command for the history: the build args that it sees come first, counted.

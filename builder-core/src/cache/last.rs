@@ -1,0 +1,214 @@
+//! The last build of each project: what became of every step, for `builder explain` and for explaining the next miss.
+//!
+//! ```text
+//! builds/<project>          the steps of the last build, and older places that it did not come by
+//! parts/<content key>       what a key was made from; its lists of files by digest
+//! lists/<digest>            a list of files
+//! ```
+//!
+//! All of it is read on a miss alone. A build that finds everything writes nothing but, where it differs, the first.
+
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use super::{Cache, FileList, Key, KeyHasher, Part, Parts};
+use crate::digest::{ContentDigest, Digest};
+use crate::progress::Change;
+use crate::store::StoreError;
+
+/// How a step came to its result.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Came {
+    /// Found by what it does and to which inputs.
+    Definition,
+    /// Found by what it sees of its inputs, which were made again.
+    Content,
+    /// It ran.
+    Ran,
+    /// It ran, and did not come to its end.
+    Failed,
+    /// The build ended before.
+    NotReached,
+}
+
+/// One step of a build.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct StepReport {
+    /// `[build 2/5] RUN make`.
+    pub name: String,
+    pub line: Option<u32>,
+    pub stage: String,
+    /// Among the steps of its stage.
+    pub ordinal: usize,
+    pub came: Came,
+    /// Why it ran, in one line.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What differs from the nearest earlier record; the first ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Change>,
+    /// Names the parts of its content key.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub key: Option<Digest>,
+}
+
+/// The last build of a project.
+#[derive(Debug, Clone, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct LastBuild {
+    /// Context and Dockerfile.
+    pub project: String,
+    pub steps: Vec<StepReport>,
+    /// Places of earlier builds that this one did not come by: other targets.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub earlier: Vec<Place>,
+}
+
+/// Where a key was used before.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Place {
+    pub stage: String,
+    pub ordinal: usize,
+    pub key: Digest,
+}
+
+/// A key of an earlier build, with its parts.
+#[derive(Debug, Clone)]
+pub struct Earlier {
+    pub place: Place,
+    pub parts: Parts,
+}
+
+/// Of a Dockerfile with very many stages the oldest places are forgotten.
+const PLACES: usize = 500;
+
+pub(super) const BUILDS: &str = "builds";
+pub(super) const PARTS: &str = "parts";
+pub(super) const LISTS: &str = "lists";
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct PartsDocument {
+    domain: String,
+    fields: Vec<Part>,
+    lists: Vec<(String, Digest)>,
+}
+
+impl LastBuild {
+    /// Returns the places at which keys are known, this build's first.
+    pub fn places(&self) -> Vec<Place> {
+        let steps = self.steps.iter().filter_map(|step| {
+            Some(Place {
+                stage: step.stage.clone(),
+                ordinal: step.ordinal,
+                key: step.key?,
+            })
+        });
+        steps.chain(self.earlier.iter().cloned()).collect()
+    }
+
+    /// Takes over the places of `before` that this build did not come by.
+    pub fn keep_places(&mut self, before: &LastBuild) {
+        let own = self.places();
+        let is_new = |place: &Place| {
+            let at = |it: &Place| it.stage == place.stage && it.ordinal == place.ordinal;
+            !own.iter().any(at)
+        };
+        let places = before.places().into_iter().filter(is_new);
+        self.earlier = places.take(PLACES).collect();
+    }
+}
+
+fn project_key(project: &str) -> Digest {
+    let mut key = KeyHasher::new("project/1");
+    key.field("project", project);
+    key.finish().digest
+}
+
+impl Cache {
+    pub fn last_build(&self, project: &str) -> Option<LastBuild> {
+        self.store.records().get(BUILDS, &project_key(project))
+    }
+
+    /// Returns the last build of all projects.
+    pub fn newest_build(&self) -> Option<LastBuild> {
+        let records = self.store.records();
+        let keys = records.list(BUILDS).unwrap_or_default();
+        let used = |key: &Digest| records.used(BUILDS, key);
+        let newest = keys.into_iter().max_by_key(used)?;
+        records.get(BUILDS, &newest)
+    }
+
+    /// Remembers a build; `before` is what was remembered of the project until now.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_last_build(
+        &self,
+        build: &LastBuild,
+        before: Option<&LastBuild>,
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
+        let key = project_key(&build.project);
+        if before == Some(build) {
+            self.store.records().touch(BUILDS, &key, now);
+            return Ok(());
+        }
+        self.store.records().put(BUILDS, &key, build)
+    }
+
+    /// Keeps the parts of `key`, if they are not kept already.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_parts(&self, key: &Key) -> Result<(), StoreError> {
+        let records = self.store.records();
+        if records.used(PARTS, &key.digest).is_some() {
+            return Ok(());
+        }
+        let mut lists = Vec::new();
+        for (name, list) in &key.parts.lists {
+            let bytes = list.to_bytes();
+            let digest = Digest::from_bytes(ContentDigest::of(&bytes).0);
+            if records.used(LISTS, &digest).is_none() {
+                records.put_bytes(LISTS, &digest, &bytes)?;
+            }
+            lists.push((name.clone(), digest));
+        }
+        let Parts { domain, fields, .. } = &key.parts;
+        let document = PartsDocument {
+            domain: domain.clone(),
+            fields: fields.clone(),
+            lists,
+        };
+        records.put(PARTS, &key.digest, &document)
+    }
+
+    /// Returns what the keys of a build were made from; what is not there any more is left out.
+    pub fn earlier(&self, build: &LastBuild) -> Vec<Earlier> {
+        let places = build.places().into_iter();
+        places
+            .filter_map(|place| {
+                let parts = self.parts(&place.key)?;
+                Some(Earlier { place, parts })
+            })
+            .collect()
+    }
+
+    fn parts(&self, key: &Digest) -> Option<Parts> {
+        let records = self.store.records();
+        let document: PartsDocument = records.get(PARTS, key)?;
+        let mut lists = Vec::new();
+        for (name, digest) in document.lists {
+            let bytes = records.get_bytes(LISTS, &digest)?;
+            if ContentDigest::of(&bytes).0 != *digest.as_bytes() {
+                return None;
+            }
+            lists.push((name, Arc::new(FileList::from_bytes(&bytes)?)));
+        }
+        Some(Parts {
+            domain: document.domain,
+            fields: document.fields,
+            lists,
+        })
+    }
+}

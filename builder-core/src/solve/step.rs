@@ -1,0 +1,216 @@
+//! One step: found by what it sees of its inputs, or run.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::file::FileError;
+use super::job::{Job, Shared};
+use super::layers::worker;
+use super::scheduler::{finished, id};
+use super::selection::{Selection, gather, gather_mount};
+use super::trees::{KnownTree, view};
+use super::{SolveErrorKind, file_step, keys, run_step};
+use crate::cache::{Came, Key, Layer, Record};
+use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
+use crate::progress::Event;
+
+/// Gets the result of a step whose inputs are there: by its content key, or by running it.
+pub(super) async fn step(
+    job: &Job,
+    index: Input,
+    vertex: &Vertex,
+) -> Result<Arc<Vec<Layer>>, SolveErrorKind> {
+    let inputs = &job.inputs;
+    let shared = &job.shared;
+    let below = vertex.op.parent();
+    let parent: Vec<Layer> = below
+        .and_then(|input| job.results.get(&input))
+        .map(|layers| layers.to_vec())
+        .unwrap_or_default();
+    // A slot is held from here on: looking at files is work too.
+    let slot = tokio::select! {
+        slot = shared.slots.acquire() => slot,
+        () = inputs.cancel.cancelled() => return Err(SolveErrorKind::Cancelled),
+    };
+    let _slot = slot.map_err(|_| SolveErrorKind::Cancelled)?;
+    let started = Instant::now();
+    let definition = shared.definitions[index].as_ref();
+    let result = step_in_slot(job, index, vertex, &parent, definition, started).await;
+    if let Err(error) = &result {
+        finished(inputs, index, started, Some(error));
+    }
+    result
+}
+
+async fn step_in_slot(
+    job: &Job,
+    index: Input,
+    vertex: &Vertex,
+    parent: &[Layer],
+    definition: Option<&Key>,
+    started: Instant,
+) -> Result<Arc<Vec<Layer>>, SolveErrorKind> {
+    let inputs = &job.inputs;
+    let Shared { cache, history, .. } = &*job.shared;
+    if let Op::Copy(copy) = &vertex.op {
+        file_step::refuse(copy)?;
+    }
+    let (content, selection) = content_key(job, index).await?;
+    let forced = inputs.options.forced.contains(&index);
+    if !forced && let Some(mut record) = cache.find(&content.digest) {
+        inputs.events.emit(Event::Cached { vertex: id(index) });
+        record.key = Some(content.digest);
+        if let Some(definition) = definition {
+            cache.put(&definition.digest, &record)?;
+        }
+        cache.put_parts(&content)?;
+        history.hit(index, Came::Content, record.key);
+        return Ok(Arc::new(record.layers));
+    }
+    inputs.events.emit(Event::Started { vertex: id(index) });
+    let why = history.why(inputs, index, &content, &job.shared.definitions);
+    inputs.events.emit(Event::Missed {
+        vertex: id(index),
+        reason: why.text.clone(),
+        changes: why.reason.changes.clone(),
+    });
+    history.runs(index, why);
+    let layer = match (&vertex.op, selection) {
+        (Op::Run(run), _) => run_step::run(job, run, parent).await?,
+        (Op::Copy(copy), Some(selection)) => {
+            file_step::run_copy(job, copy, parent, selection).await?
+        }
+        (Op::Mkdir(mkdir), _) => file_step::run_mkdir(job, mkdir, parent).await?,
+        _ => return Err(SolveErrorKind::Cancelled),
+    };
+    let mut layers = parent.to_vec();
+    layers.push(layer);
+    let record = Record {
+        layers,
+        key: Some(content.digest),
+        step: vertex.name.clone(),
+    };
+    cache.put(&content.digest, &record)?;
+    if let Some(definition) = definition {
+        cache.put(&definition.digest, &record)?;
+    }
+    cache.put_parts(&content)?;
+    history.ran(index, content.digest);
+    finished(inputs, index, started, None);
+    Ok(Arc::new(record.layers))
+}
+
+/// Makes the content key: inputs are shown by what they hold. For a COPY, the files are found on the way.
+async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>), SolveErrorKind> {
+    let vertex = &job.inputs.plan.vertices[index];
+    for input in tree_inputs(&vertex.op) {
+        if let Some(layers) = job.results.get(&input)
+            && !job.shared.contexts.contains_key(&input)
+        {
+            job.loader.unpack(&job.inputs, layers, job.vertex).await?;
+        }
+    }
+    let job = job.clone();
+    let made = tokio::task::spawn_blocking(move || {
+        let vertex = &job.inputs.plan.vertices[index];
+        let mut trees: BTreeMap<Input, KnownTree> = BTreeMap::new();
+        for input in tree_inputs(&vertex.op) {
+            if let Some(context) = job.shared.contexts.get(&input) {
+                trees.insert(input, context.known.clone());
+            } else if let Some(layers) = job.results.get(&input)
+                && !layers.is_empty()
+            {
+                trees.insert(input, view(&job.inputs, layers)?);
+            }
+        }
+        let known = |input: Input| trees.get(&input).cloned();
+        let shown = |input: Input| match job.results.get(&input) {
+            Some(layers) => Layer::stack_content(layers).to_string(),
+            None => String::new(),
+        };
+        let (seen, selection) = match job.shared.looked_at(index) {
+            Some((seen, selection)) => (seen, Some(selection)),
+            None => look(vertex, &known)?,
+        };
+        let plan = &job.inputs.plan;
+        let key = keys::key(plan, index, &shown, &seen, &|base| {
+            job.inputs.base_digest(base)
+        });
+        let key = key.ok_or(SolveErrorKind::Cancelled)?;
+        Ok((key, selection))
+    });
+    made.await.map_err(worker)?
+}
+
+/// Looks at the trees that `known` has: those of a COPY's sources (all of them, or none), and of each bind mount.
+pub(super) fn look(
+    vertex: &Vertex,
+    known: &dyn Fn(Input) -> Option<KnownTree>,
+) -> Result<(Vec<Option<keys::Seen>>, Option<Selection>), FileError> {
+    match &vertex.op {
+        Op::Copy(copy) => {
+            let mut trees = Vec::new();
+            for source in &copy.sources {
+                match source {
+                    CopySource::Tree {
+                        from: Some(from), ..
+                    } => match known(from.vertex) {
+                        Some(tree) => trees.push(Some(tree)),
+                        None => return Ok((Vec::new(), None)),
+                    },
+                    CopySource::Tree { from: None, .. } | CopySource::Inline { .. } => {
+                        trees.push(None);
+                    }
+                    CopySource::Url { .. } | CopySource::Git { .. } => {
+                        return Ok((Vec::new(), None));
+                    }
+                }
+            }
+            let selection = gather(copy, &trees)?;
+            let seen = (selection.content, selection.files.clone());
+            Ok((vec![Some(seen)], Some(selection)))
+        }
+        Op::Run(run) => {
+            let seen = run.mounts.iter().map(|mount| match &mount.source {
+                MountSource::Bind {
+                    from: Some(from),
+                    path,
+                    ..
+                } => match known(from.vertex) {
+                    Some(tree) => {
+                        let (_, content, list) = gather_mount(&tree, path)?;
+                        Ok(Some((content, list)))
+                    }
+                    None => Ok(None),
+                },
+                _ => Ok(None),
+            });
+            Ok((seen.collect::<Result<_, FileError>>()?, None))
+        }
+        Op::Image(_) | Op::Context { .. } | Op::Mkdir(_) => Ok((Vec::new(), None)),
+    }
+}
+
+/// Returns the inputs whose files a COPY or a bind mount looks at.
+fn tree_inputs(op: &Op) -> Vec<Input> {
+    match op {
+        Op::Copy(copy) => copy
+            .sources
+            .iter()
+            .filter_map(|source| match source {
+                CopySource::Tree { from, .. } => from.map(|from| from.vertex),
+                _ => None,
+            })
+            .collect(),
+        Op::Run(run) => run
+            .mounts
+            .iter()
+            .filter_map(|mount| match &mount.source {
+                MountSource::Bind { from, .. } => from.map(|from| from.vertex),
+                _ => None,
+            })
+            .collect(),
+        Op::Image(_) | Op::Context { .. } | Op::Mkdir(_) => Vec::new(),
+    }
+}
