@@ -97,6 +97,18 @@ impl<'de> serde::Deserialize<'de> for Digest {
 #[serde(transparent)]
 pub struct DiffId(pub Digest);
 
+impl DiffId {
+    /// Whether it is that of a tar without entries: two blocks of zeros.
+    pub fn is_empty_layer(&self) -> bool {
+        const EMPTY: [u8; 32] = [
+            0x5f, 0x70, 0xbf, 0x18, 0xa0, 0x86, 0x00, 0x70, 0x16, 0xe9, 0x48, 0xb0, 0x4a, 0xed,
+            0x3b, 0x82, 0x10, 0x3a, 0x36, 0xbe, 0xa4, 0x17, 0x55, 0xb6, 0xcd, 0xdf, 0xaf, 0x10,
+            0xac, 0xe3, 0xc6, 0xef,
+        ];
+        self.0.as_bytes() == &EMPTY
+    }
+}
+
 /// Digest naming a stack of layers, base first (OCI image-spec, config.md, "Layer ChainID").
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,

@@ -370,6 +370,7 @@ impl Bench {
             upper: upper.clone(),
             work,
             userxattr: self.rootless,
+            stubs: Some(self.place.clone()),
         };
         (root, upper)
     }
@@ -536,6 +537,7 @@ fn setup_errors_name_call_and_path(bench: &Bench) {
         upper: bench.place.join("b/upper"),
         work: bench.place.join("b/work"),
         userxattr: bench.rootless,
+        stubs: None,
     };
     let mut relative = bench.spec("c", &["true"]);
     relative.cwd = "x".into();
@@ -1043,6 +1045,7 @@ fn long_paths_and_many_layers(bench: &Bench) {
         upper,
         work,
         userxattr: bench.rootless,
+        stubs: None,
     };
     assert_eq!(bench.out(spec), "60\n");
 }

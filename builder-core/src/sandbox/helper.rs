@@ -1,16 +1,15 @@
 //! The builder's side: starts the helper, hands it steps, and waits for their ends.
 //!
-//! Lock order: there is one lock, [`Shared::steps`], never held while talking to the helper.
+//! A step's end comes through a pipe of its own, read by whoever waits: no thread stands between.
 
-use std::collections::HashMap;
 use std::fs::File;
-use std::io::Write;
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::io::{Read, Write};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::mpsc::sync_channel;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -19,6 +18,7 @@ use rustix::fs::{CWD, MemfdFlags};
 use rustix::io::Errno;
 use rustix::mount::{MountAttrFlags, OpenTreeFlags};
 use rustix::net::{AddressFamily, Shutdown, SocketFlags, SocketType};
+use rustix::pipe::PipeFlags;
 
 use super::error::SandboxError;
 use super::protocol::{HELPER_ARGUMENT, Outcome, Reply, Request, receive, send};
@@ -49,15 +49,13 @@ pub struct Helper {
 struct Shared {
     socket: OwnedFd,
     next: AtomicU64,
-    /// Who waits for which step; `None` when the helper is gone.
-    steps: Mutex<Option<HashMap<u64, SyncSender<Outcome>>>>,
 }
 
 /// A step that was handed to the helper. Dropping it before its end kills it.
 #[derive(Debug)]
 pub struct Running {
     killer: Killer,
-    end: Receiver<Outcome>,
+    end: File,
     ended: bool,
 }
 
@@ -103,7 +101,6 @@ impl Helper {
         let shared = Arc::new(Shared {
             socket,
             next: AtomicU64::new(0),
-            steps: Mutex::new(Some(HashMap::new())),
         });
         let (started, answer) = sync_channel(1);
         let for_reader = Arc::clone(&shared);
@@ -150,24 +147,25 @@ impl Helper {
             .write_all(&bytes)
             .map_err(SandboxError::Talk)?;
         let id = self.shared.next.fetch_add(1, Ordering::Relaxed);
-        let (sender, end) = sync_channel(1);
-        self.shared
-            .steps()
-            .as_mut()
-            .ok_or(SandboxError::HelperGone)?
-            .insert(id, sender);
-        let running = Running {
+        let (end, their_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(talk)?;
+        let mut running = Running {
             killer: Killer {
                 shared: Arc::clone(&self.shared),
                 id,
             },
-            end,
-            ended: false,
+            end: end.into(),
+            ended: true, // not begun
         };
         self.shared.tell(
             &Request::Run { id },
-            &[memory.as_fd(), stdout.as_fd(), stderr.as_fd()],
+            &[
+                memory.as_fd(),
+                stdout.as_fd(),
+                stderr.as_fd(),
+                their_end.as_fd(),
+            ],
         )?;
+        running.ended = false;
         Ok(running)
     }
 }
@@ -188,13 +186,21 @@ impl Running {
     /// # Errors
     /// The sandbox could not be set up, or the helper is gone.
     pub fn wait(mut self) -> Result<Exit, SandboxError> {
-        let outcome = self.end.recv();
+        let mut said = Vec::new();
+        let heard = self.end.read_to_end(&mut said);
         self.ended = true;
-        match outcome.map_err(|_| SandboxError::HelperGone)? {
+        heard.map_err(SandboxError::Talk)?;
+        match serde_json::from_slice(&said).map_err(|_| SandboxError::HelperGone)? {
             Outcome::Code(code) => Ok(Exit::Code(code)),
             Outcome::Signal(signal) => Ok(Exit::Signal(signal)),
             Outcome::Failed(failure) => Err(failure.into()),
         }
+    }
+
+    /// Becomes readable at the command's end: [`Running::wait`] then returns at once.
+    #[must_use]
+    pub fn end(&self) -> BorrowedFd<'_> {
+        self.end.as_fd()
     }
 
     /// Something to end the step with while another thread waits.
@@ -221,10 +227,6 @@ impl Killer {
 }
 
 impl Shared {
-    fn steps(&self) -> MutexGuard<'_, Option<HashMap<u64, SyncSender<Outcome>>>> {
-        self.steps.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
     fn tell(
         &self,
         request: &Request,
@@ -236,19 +238,9 @@ impl Shared {
         })
     }
 
-    /// Hands out the ends of steps until the helper is gone.
+    /// Waits until the helper is gone.
     fn read(&self) {
-        while let Ok(Some((reply, _))) = receive::<Reply>(&self.socket) {
-            let Reply::Ended { id, outcome } = reply else {
-                continue;
-            };
-            let waiting = self.steps().as_mut().and_then(|steps| steps.remove(&id));
-            if let Some(waiting) = waiting {
-                // nobody waits for a step that was dropped
-                let _ = waiting.send(outcome);
-            }
-        }
-        *self.steps() = None;
+        while let Ok(Some((Reply::Ready, _))) = receive(&self.socket) {}
     }
 }
 

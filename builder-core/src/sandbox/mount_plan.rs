@@ -13,7 +13,7 @@ use std::path::{Component, Path, PathBuf};
 use super::protocol::Failure;
 use super::spec::{MountSource, Network, Root, Security, Spec};
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) enum Kind {
     Directory,
     File,
@@ -225,6 +225,7 @@ pub(super) fn root_layers(root: &Root, stub: Option<&Path>) -> Option<Layers> {
             upper,
             work,
             userxattr,
+            stubs: _,
         } => Some(Layers {
             lowers: lowers
                 .iter()

@@ -382,14 +382,6 @@ fn overlay(
     name: &str,
     stacked: &mut usize,
 ) -> Result<OwnedFd, Failure> {
-    if let Some(missing) = layers
-        .lowers
-        .iter()
-        .chain([&layers.upper, &layers.work])
-        .find(|path| rustix::fs::stat(path.as_path()).is_err())
-    {
-        return Err(Errno::NOENT).during_at("find the overlay's directory", missing);
-    }
     match new_overlay(layers) {
         Ok(mount) => {
             stack(&mount).during_at("attach the overlay over", &layers.upper)?;
@@ -400,7 +392,18 @@ fn overlay(
         Err(Errno::INVAL | Errno::NOSYS) => {
             old_overlay(layers, memory, name).during_at("mount the overlay over", &layers.upper)
         }
-        Err(errno) => Err(errno).during_at("mount the overlay over", &layers.upper),
+        Err(errno) => {
+            let all = layers.lowers.iter().chain([&layers.upper, &layers.work]);
+            match all
+                .into_iter()
+                .find(|path| rustix::fs::stat(path.as_path()).is_err())
+            {
+                Some(missing) => {
+                    Err(Errno::NOENT).during_at("find the overlay's directory", missing)
+                }
+                None => Err(errno).during_at("mount the overlay over", &layers.upper),
+            }
+        }
     }
 }
 

@@ -1,8 +1,9 @@
 //! What the builder and its helper say to each other.
 //!
 //! A SOCK_SEQPACKET pair, one JSON value a packet. A step's spec may be longer than a packet: it goes as a memfd,
-//! beside the step's output descriptors. The step's first process tells the helper how things went, through a pipe,
-//! one JSON value a line.
+//! beside the step's output descriptors and a pipe of its own, which brings its [`Outcome`]: who waits for a step hears of
+//! its end from the helper itself, and of the helper's end by the pipe's. The step's first process tells the helper how
+//! things went, through a pipe, one JSON value a line.
 
 use std::fmt;
 use std::io::{IoSlice, IoSliceMut};
@@ -23,7 +24,7 @@ pub(super) const HELPER_ARGUMENT: &str = "__builder-sandbox";
 /// From the builder.
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
-    /// With three descriptors: the spec as JSON, standard output, standard error.
+    /// With four descriptors: the spec as JSON, standard output, standard error, where the outcome goes.
     Run { id: u64 },
     /// Answered by the step's end.
     Kill { id: u64 },
@@ -34,10 +35,6 @@ pub(super) enum Request {
 pub(super) enum Reply {
     /// Once, at the start.
     Ready,
-    Ended {
-        id: u64,
-        outcome: Outcome,
-    },
 }
 
 #[derive(Debug, Serialize, Deserialize)]
@@ -112,7 +109,7 @@ impl<T, E: Into<std::io::Error>> During<T> for Result<T, E> {
     }
 }
 
-const MOST_DESCRIPTORS: usize = 3;
+const MOST_DESCRIPTORS: usize = 4;
 /// More than any message: paths are the longest part.
 const LONGEST: usize = 64 * 1024;
 

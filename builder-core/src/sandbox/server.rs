@@ -3,8 +3,10 @@
 //! It polls the builder's socket and a pidfd for each running step. It makes no choice that a step depends on but
 //! where its stub layer is. When the builder is gone, for whatever reason, every step is killed and the helper ends.
 
+use std::cell::RefCell;
+use std::collections::hash_map::{Entry, HashMap};
 use std::fs;
-use std::io::{Read, Seek};
+use std::io::{Read, Seek, Write};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
@@ -31,9 +33,22 @@ struct Step {
     id: u64,
     pidfd: OwnedFd,
     status: OwnedFd,
+    /// Where the builder hears of the end.
+    end: OwnedFd,
     stub: Option<Stub>,
     upper: Option<PathBuf>,
 }
+
+/// A step's first process, as it was made.
+struct Started {
+    pidfd: OwnedFd,
+    status: OwnedFd,
+    stub: Option<Stub>,
+    upper: Option<PathBuf>,
+}
+
+/// Where a stub layer is made, and what it holds.
+type StubKey = (PathBuf, Vec<(PathBuf, Kind)>);
 
 /// What stays the same for all steps.
 #[derive(Debug)]
@@ -42,6 +57,8 @@ struct Server {
     proof: SingleThread,
     filter: Vec<Instruction>,
     owns_network: bool,
+    /// Layers of mount points that steps share, by their place and what they hold.
+    stubs: RefCell<HashMap<StubKey, Stub>>,
 }
 
 /// Serves the builder on standard input until it is gone; the helper's exit code.
@@ -70,6 +87,7 @@ impl Server {
             proof: SingleThread::prove().map_err(|_| Errno::BUSY)?,
             filter: seccomp::docker_default(),
             owns_network: id_map::in_initial_namespace(),
+            stubs: RefCell::default(),
         };
         send(&server.socket, &Reply::Ready, &[])?;
         Ok(server)
@@ -97,12 +115,8 @@ impl Server {
                 (!polled[0].revents().is_empty(), ended)
             };
             for index in (0..ended.len()).rev().filter(|index| ended[*index]) {
-                let step = steps.swap_remove(index);
-                let id = step.id;
-                let outcome = step.end();
-                if send(&self.socket, &Reply::Ended { id, outcome }, &[]).is_err() {
-                    break;
-                }
+                let (end, outcome) = steps.swap_remove(index).end();
+                tell(&end, &outcome);
             }
             if !asked {
                 continue;
@@ -116,7 +130,11 @@ impl Server {
             step.kill();
         }
         for step in steps {
+            // the builder hears that the helper is gone, not how the step was killed
             step.end();
+        }
+        for stub in self.stubs.borrow().values() {
+            stub.remove();
         }
     }
 
@@ -127,20 +145,39 @@ impl Server {
                     step.kill();
                 }
             }
-            Request::Run { id } => match self.launch(id, descriptors) {
-                Ok(step) => steps.push(step),
-                Err(failure) => {
-                    let outcome = Outcome::Failed(failure);
-                    // a builder that is gone is noticed at the next look at the socket
-                    let _ = send(&self.socket, &Reply::Ended { id, outcome }, &[]);
+            Request::Run { id } => {
+                // with fewer than four the builder hears of the end at once, by its pipe's
+                let Ok([spec, stdout, stderr, end]) = <[OwnedFd; 4]>::try_from(descriptors) else {
+                    return;
+                };
+                match self.launch(id, [spec, stdout, stderr], end) {
+                    Ok(step) => steps.push(step),
+                    Err((end, failure)) => tell(&end, &Outcome::Failed(failure)),
                 }
-            },
+            }
         }
     }
 
-    fn launch(&self, id: u64, descriptors: Vec<OwnedFd>) -> Result<Step, Failure> {
-        let [spec, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors)
-            .map_err(|_| Failure::reason("a request without its three descriptors"))?;
+    fn launch(
+        &self,
+        id: u64,
+        given: [OwnedFd; 3],
+        end: OwnedFd,
+    ) -> Result<Step, (OwnedFd, Failure)> {
+        match self.start_step(given) {
+            Ok(started) => Ok(Step {
+                id,
+                pidfd: started.pidfd,
+                status: started.status,
+                end,
+                stub: started.stub,
+                upper: started.upper,
+            }),
+            Err(failure) => Err((end, failure)),
+        }
+    }
+
+    fn start_step(&self, [spec, stdout, stderr]: [OwnedFd; 3]) -> Result<Started, Failure> {
         let spec = read_spec(spec)?;
         let facts = Facts {
             kinds: spec
@@ -159,12 +196,14 @@ impl Server {
                     "an overlay needs at least one lower directory",
                 ));
             }
-            Root::Overlay { work, .. } => Some(Stub::make(work, &stub_entries(&steps))?),
+            Root::Overlay { work, stubs, .. } => {
+                Some(self.stub(work, stubs.as_deref(), stub_entries(&steps))?)
+            }
             Root::Directory(_) => None,
         };
         let root = match (
             &spec.root,
-            root_layers(&spec.root, stub.as_ref().map(|stub| stub.0.as_path())),
+            root_layers(&spec.root, stub.as_ref().map(|stub| stub.path.as_path())),
         ) {
             (_, Some(layers)) => RootMount::Overlay(layers),
             (Root::Directory(path), _) => RootMount::Directory(path),
@@ -196,13 +235,40 @@ impl Server {
         }
         match sys::clone_child(&self.proof, namespaces as u64).during("clone3")? {
             Side::Child => child::run(launch, &status_end, &self.proof),
-            Side::Parent { pidfd, .. } => Ok(Step {
-                id,
+            Side::Parent { pidfd, .. } => Ok(Started {
                 pidfd: pidfd.ok_or_else(|| Failure::reason("clone3 gave no pidfd"))?,
                 status,
                 stub,
                 upper,
             }),
+        }
+    }
+
+    /// The layer of mount points for a step: made anew, or, where there is a place for it, shared by all steps that
+    /// need the same ones.
+    fn stub(
+        &self,
+        work: &Path,
+        stubs: Option<&Path>,
+        entries: Vec<(PathBuf, Kind)>,
+    ) -> Result<Stub, Failure> {
+        let Some(stubs) = stubs else {
+            let name = work
+                .file_name()
+                .ok_or_else(|| Failure::reason("the work directory has no name"))?;
+            let mut name = name.to_owned();
+            name.push(".stub");
+            return Stub::make(work.with_file_name(name), &entries);
+        };
+        let mut shared = self.stubs.borrow_mut();
+        let number = shared.len();
+        match shared.entry((stubs.to_owned(), entries)) {
+            Entry::Occupied(there) => Ok(Stub::shared(there.get())),
+            Entry::Vacant(place) => {
+                let name = format!("stub-{}-{number}", rustix::process::getpid());
+                let stub = Stub::make(stubs.join(name), &place.key().1)?;
+                Ok(Stub::shared(place.insert(stub)))
+            }
         }
     }
 }
@@ -213,8 +279,8 @@ impl Step {
         let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
     }
 
-    /// Reaps the step's first process and tells how the command ended.
-    fn end(self) -> Outcome {
+    /// Reaps the step's first process and returns how the command ended, and where to say so.
+    fn end(self) -> (OwnedFd, Outcome) {
         let status = loop {
             match rustix::process::waitid(
                 WaitId::PidFd(std::os::fd::AsFd::as_fd(&self.pidfd)),
@@ -239,10 +305,10 @@ impl Step {
                 Err(_) => {}
             }
         }
-        if let Some(stub) = self.stub {
+        if let Some(stub) = self.stub.filter(|stub| !stub.is_shared) {
             stub.remove();
         }
-        outcome.unwrap_or_else(|| {
+        let outcome = outcome.unwrap_or_else(|| {
             match status
                 .ok()
                 .flatten()
@@ -253,7 +319,15 @@ impl Step {
                     "the step's first process ended without a word",
                 )),
             }
-        })
+        });
+        (self.end, outcome)
+    }
+}
+
+/// Says how a step ended. A builder that is gone is noticed at the next look at the socket.
+fn tell(end: &OwnedFd, outcome: &Outcome) {
+    if let (Ok(bytes), Ok(end)) = (serde_json::to_vec(outcome), end.try_clone()) {
+        let _ = fs::File::from(end).write_all(&bytes);
     }
 }
 
@@ -300,33 +374,35 @@ fn kind(source: &MountSource) -> Result<Kind, Failure> {
 /// A layer of mount points, beside the work directory: on the image's own file system, so that the step sees one
 /// device number for files and directories.
 #[derive(Debug)]
-struct Stub(PathBuf);
+struct Stub {
+    path: PathBuf,
+    /// It outlives the step.
+    is_shared: bool,
+}
 
 impl Stub {
-    fn make(work: &Path, entries: &[(PathBuf, Kind)]) -> Result<Self, Failure> {
-        let mut name = work
-            .file_name()
-            .ok_or_else(|| Failure::reason("the work directory has no name"))?
-            .to_owned();
-        name.push(".stub");
-        let path = work.with_file_name(name);
+    fn make(path: PathBuf, entries: &[(PathBuf, Kind)]) -> Result<Self, Failure> {
         // of an earlier step that was killed with its helper
         let _ = fs::remove_dir_all(&path);
-        let stub = Self(path);
-        let made = stub.fill(entries);
-        if made.is_err() {
-            stub.remove();
-            return Err(made
-                .err()
-                .unwrap_or_else(|| Failure::reason("the stub layer")));
-        }
+        let stub = Self {
+            path,
+            is_shared: false,
+        };
+        stub.fill(entries).inspect_err(|_| stub.remove())?;
         Ok(stub)
+    }
+
+    fn shared(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            is_shared: true,
+        }
     }
 
     fn fill(&self, entries: &[(PathBuf, Kind)]) -> Result<(), Failure> {
         let make = || -> Result<(), Errno> {
-            rustix::fs::mkdir(&self.0, Mode::from_raw_mode(0o755))?;
-            let root = rustix::fs::open(&self.0, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            rustix::fs::mkdir(&self.path, Mode::from_raw_mode(0o755))?;
+            let root = rustix::fs::open(&self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
             for (path, kind) in entries {
                 match kind {
                     Kind::Directory => {
@@ -343,12 +419,12 @@ impl Stub {
             }
             Ok(())
         };
-        make().during_at("make the mount points in", &self.0)
+        make().during_at("make the mount points in", &self.path)
     }
 
     fn remove(&self) {
         // what cannot be removed lies beside the work directory, and goes away with it
-        let _ = fs::remove_dir_all(&self.0);
+        let _ = fs::remove_dir_all(&self.path);
     }
 }
 

@@ -33,6 +33,9 @@ pub enum Root {
         work: PathBuf,
         /// The mount is made inside a user namespace: `userxattr` is set.
         userxattr: bool,
+        /// A directory on the same file system that outlives the helper: what all steps need for their mount points is
+        /// made there once. `None`: made beside `work`, for this step.
+        stubs: Option<PathBuf>,
     },
     /// A directory as it is.
     Directory(PathBuf),

@@ -62,8 +62,8 @@ pub trait Snapshotter: Send + Sync + std::fmt::Debug {
     /// Returns a place to change the tree of `parents` (base first) in.
     fn prepare(&self, parents: &[ChainId]) -> Result<Active, SnapshotError>;
 
-    /// Keeps what was made in `active` as the snapshot of `chain`.
-    fn commit(&self, active: Active, chain: ChainId) -> Result<(), SnapshotError>;
+    /// Keeps what was made in `active` as the snapshot of `chain`; `None`: nothing was made, and nothing is kept.
+    fn commit(&self, active: Active, chain: Option<ChainId>) -> Result<(), SnapshotError>;
 
     /// Returns the tree of `parents` (base first), to read.
     fn view(&self, parents: &[ChainId]) -> Result<View, SnapshotError>;
@@ -150,8 +150,9 @@ impl Overlay {
         }
     }
 
-    /// Gives `fs` in `tmp` its final name; one that is there already wins.
-    fn place(&self, tmp: &TmpDir, chain: ChainId) -> Result<(), SnapshotError> {
+    /// Gives `fs` in `tmp` its final name; one that is there already wins, and `fs` stays in `tmp`.
+    /// Returns whether it has moved.
+    fn place(&self, tmp: &TmpDir, chain: ChainId) -> Result<bool, SnapshotError> {
         let to = self.dir.join(chain.0.hex());
         let ready = tmp.path().join("ready");
         DirBuilder::new()
@@ -161,11 +162,13 @@ impl Overlay {
             .map_err(failed("rename", &ready))?;
         let cwd = rustix::fs::CWD;
         match rustix::fs::renameat_with(cwd, &ready, cwd, &to, RenameFlags::NOREPLACE) {
-            Ok(()) | Err(Errno::EXIST) => Ok(()),
+            Ok(()) => Ok(true),
+            Err(Errno::EXIST) => Ok(false),
             // File systems without NOREPLACE: a directory that is not empty is not replaced either.
             Err(Errno::INVAL) => match std::fs::rename(&ready, &to) {
-                Err(_) if self.has(chain) => Ok(()),
-                other => other.map_err(failed("rename", &to)),
+                Ok(()) => Ok(true),
+                Err(_) if self.has(chain) => Ok(false),
+                Err(e) => Err(failed("rename", &to)(e)),
             },
             Err(e) => Err(failed("rename", &to)(e)),
         }
@@ -234,7 +237,11 @@ impl Snapshotter for Overlay {
     }
 
     fn prepare(&self, parents: &[ChainId]) -> Result<Active, SnapshotError> {
-        let lowers = self.existing(parents)?;
+        // The caller knows that the others are there, and the mount would tell: a look costs as much as a step's mount.
+        if let Some(top) = parents.last() {
+            self.existing(&[*top])?;
+        }
+        let lowers = self.lowers(parents);
         let tmp = TmpDir::new(&self.tmp, "active")?;
         let upper = tmp.make("fs", 0o755)?;
         tmp.make("work", 0o700)?;
@@ -250,8 +257,15 @@ impl Snapshotter for Overlay {
         })
     }
 
-    fn commit(&self, active: Active, chain: ChainId) -> Result<(), SnapshotError> {
-        self.place(&active.tmp, chain)
+    fn commit(&self, mut active: Active, chain: Option<ChainId>) -> Result<(), SnapshotError> {
+        let moved = match chain {
+            Some(chain) => self.place(&active.tmp, chain)?,
+            None => true,
+        };
+        if moved {
+            active.tmp.leave();
+        }
+        Ok(())
     }
 
     fn view(&self, parents: &[ChainId]) -> Result<View, SnapshotError> {
@@ -361,6 +375,7 @@ impl Read for Tee<'_> {
 #[derive(Debug)]
 pub(super) struct TmpDir {
     path: PathBuf,
+    left: bool,
     _lock: File,
 }
 
@@ -386,13 +401,23 @@ impl TmpDir {
             let same = std::fs::metadata(&path).map(|m| m.ino()).ok()
                 == lock.metadata().map(|m| m.ino()).ok();
             if same {
-                return Ok(TmpDir { path, _lock: lock });
+                return Ok(TmpDir {
+                    path,
+                    left: false,
+                    _lock: lock,
+                });
             }
         }
     }
 
     pub(super) fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Leaves what is there, a few empty directories, to the sweep at the end of the process: ext4 takes its time over
+    /// new inodes while there are some that were freed within the last seconds.
+    fn leave(&mut self) {
+        self.left = true;
     }
 
     fn make(&self, name: &str, mode: u32) -> Result<File, SnapshotError> {
@@ -411,7 +436,9 @@ impl TmpDir {
 impl Drop for TmpDir {
     fn drop(&mut self) {
         // What stays is swept later.
-        let _ = remove(&self.path);
+        if !self.left {
+            let _ = remove(&self.path);
+        }
     }
 }
 

@@ -323,15 +323,20 @@ fn only_what_nobody_uses_is_swept() {
     assert_eq!(store.overlay.sweep().expect("sweep"), 1);
     assert!(!left.exists() && active.upper.exists());
     let chain = ChainId(Digest::of(b"c"));
-    store.overlay.commit(active, chain).expect("commit");
+    store.overlay.commit(active, Some(chain)).expect("commit");
     let again = store.overlay.prepare(&[chain]).expect("prepare");
     store
         .overlay
-        .commit(again, chain)
+        .commit(again, Some(chain))
         .expect("the second is dropped");
     assert!(store.overlay.has(chain));
     store.overlay.remove(chain).expect("remove");
     assert!(!store.overlay.has(chain));
+    assert_eq!(
+        store.overlay.sweep().expect("sweep"),
+        1,
+        "the first's empty rest"
+    );
     assert_eq!(
         std::fs::read_dir(&store.overlay.tmp).expect("tmp").count(),
         0
@@ -480,7 +485,7 @@ fn what_a_step_did_comes_out_as_a_layer() {
         };
         let again = listing::of_dir(again.root()).expect("list");
         both[1] = ChainId(Digest::of(script.as_bytes()));
-        store.overlay.commit(active, both[1]).expect("commit");
+        store.overlay.commit(active, Some(both[1])).expect("commit");
         let Some(left) = view(&store, &both) else {
             return;
         };

@@ -1,11 +1,12 @@
 //! What the work on one vertex sees of the build.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
 
 use super::SolveErrorKind;
+use super::file::Accounts;
 use super::history::History;
 use super::inputs::{ContextDir, Inputs};
 use super::keys::Seen;
@@ -13,6 +14,7 @@ use super::layers::{LayerLoader, worker};
 use super::selection::Selection;
 use super::trees::Context;
 use crate::cache::{Cache, Key, Layer};
+use crate::digest::ChainId;
 use crate::plan::{Input, Op};
 use crate::progress::VertexId;
 use crate::sandbox::Helper;
@@ -41,6 +43,8 @@ pub(super) struct Shared {
     /// One for each vertex that may run at a time.
     pub(super) slots: Semaphore,
     pub(super) cache: Cache,
+    /// Users and groups of the root file systems that a RUN has stood on or left.
+    pub(super) accounts: Mutex<HashMap<ChainId, Arc<Accounts>>>,
 }
 
 impl Shared {

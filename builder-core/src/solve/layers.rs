@@ -1,6 +1,6 @@
 //! Layers on demand: fetched and unpacked when the first step must see their files.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,7 +8,7 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::SolveErrorKind;
 use super::inputs::Inputs;
-use super::trees::chains;
+use super::trees::{chains, stacked};
 use crate::cache::Layer;
 use crate::digest::{ChainId, ContentDigest, Digest};
 use crate::image::Reference;
@@ -55,6 +55,8 @@ pub fn image_layers(resolved: &Resolved) -> Result<Vec<Layer>, SolveErrorKind> {
 pub(super) struct LayerLoader {
     blobs: Locks<Digest>,
     snapshots: Locks<ChainId>,
+    /// Chains whose snapshots are all there.
+    tops: Mutex<HashSet<ChainId>>,
 }
 
 /// One lock for each thing that several vertices may want at the same time.
@@ -154,14 +156,19 @@ impl LayerLoader {
         layers: &[Layer],
         vertex: VertexId,
     ) -> Result<(), SolveErrorKind> {
-        let chains = chains(layers);
-        let Some(top) = chains.last() else {
+        let (chains, layers): (Vec<ChainId>, Vec<&Layer>) = stacked(layers).into_iter().unzip();
+        let layers = &layers;
+        let Some(&top) = chains.last() else {
             return Ok(());
         };
         if chains.len() > MAX_LAYERS {
             return Err(SolveErrorKind::TooManyLayers { max: MAX_LAYERS });
         }
-        if inputs.snapshots.has(*top) && chains.iter().all(|chain| inputs.snapshots.has(*chain)) {
+        if self.is_unpacked(top) {
+            return Ok(());
+        }
+        if chains.iter().all(|chain| inputs.snapshots.has(*chain)) {
+            self.unpacked(top);
             return Ok(());
         }
         // One unpacks a chain, base first; others who want it wait.
@@ -217,15 +224,27 @@ impl LayerLoader {
                 });
             }
         }
+        self.unpacked(top);
         Ok(())
+    }
+
+    /// Notes that the snapshots up to `top` are there. While the store is open nothing takes them away.
+    pub(super) fn unpacked(&self, top: ChainId) {
+        let mut tops = self.tops.lock().unwrap_or_else(PoisonError::into_inner);
+        tops.insert(top);
+    }
+
+    fn is_unpacked(&self, top: ChainId) -> bool {
+        let tops = self.tops.lock().unwrap_or_else(PoisonError::into_inner);
+        tops.contains(&top)
     }
 }
 
 /// Unpacks, on this thread, what is not unpacked of `layers`, whose blobs are in the store.
 pub(super) fn unpack_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveErrorKind> {
     let chains = chains(layers);
-    for (at, layer) in layers.iter().enumerate() {
-        if inputs.snapshots.has(chains[at]) {
+    for (at, (chain, layer)) in stacked(layers).into_iter().enumerate() {
+        if inputs.snapshots.has(chain) {
             continue;
         }
         let file = inputs.store.blobs().open(&layer.blob.digest)?;

@@ -4,11 +4,11 @@ use std::ffi::OsString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use rustix::event::{PollFd, PollFlags};
+use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use tokio::io::AsyncReadExt;
-use tokio::net::unix::pipe::Receiver;
 
 use super::file::{Account, Accounts};
 use super::inputs::Inputs;
@@ -23,7 +23,9 @@ use crate::dockerfile::instruction::mount::Sharing;
 use crate::layer::{EntryKind, Writer, WriterOptions};
 use crate::plan::{MountOp, MountSource, NetworkMode, Op, RunOp, SecurityMode};
 use crate::progress::{Event, Stream};
-use crate::sandbox::{self, Exit, Killer, Network, Root, Security, Spec, User};
+use crate::sandbox::{
+    self, Exit, Killer, Network, Root, Running, SandboxError, Security, Spec, User,
+};
 use crate::snapshot::{Active, changes, open_data};
 use crate::store::Lock;
 
@@ -37,25 +39,38 @@ pub(super) async fn run(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Layer
             job.loader.unpack(inputs, &layers, job.vertex).await?;
         }
     }
-    let prepared = {
-        let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
-        tokio::task::spawn_blocking(move || prepare(&job, &op, &parent))
-            .await
-            .map_err(worker)??
+    job.helper().await?;
+    // One thread does it all: to hand over to another costs as much as to mount.
+    let stop = Arc::new(Stop::default());
+    let mut on_drop = StopOnDrop(Some(stop.clone()));
+    let work = {
+        let (job, op, parent, stop) = (job.clone(), op.clone(), parent.to_vec(), stop.clone());
+        tokio::task::spawn_blocking(move || work(&job, &op, &parent, &stop))
     };
+    tokio::pin!(work);
+    let worked = tokio::select! {
+        worked = &mut work => worked,
+        () = job.inputs.cancel.cancelled() => {
+            stop.stop();
+            let _ = work.await;
+            return Err(SolveErrorKind::Cancelled);
+        }
+    };
+    on_drop.0 = None;
+    worked.map_err(worker)?
+}
+
+fn work(job: &Job, op: &RunOp, parent: &[Layer], stop: &Stop) -> Result<Layer, SolveErrorKind> {
     let Prepared {
         spec,
         active,
         scratch,
         locks,
-    } = prepared;
-    run_process(job, op, spec).await?;
+        accounts,
+    } = prepare(job, op, parent)?;
+    run_process(job, op, spec, stop)?;
     drop((scratch, locks));
-    let (inputs, clamp) = (inputs.clone(), job.inputs.plan.source_date_epoch);
-    let parent = parent.to_vec();
-    tokio::task::spawn_blocking(move || keep(&inputs, active, &parent, clamp))
-        .await
-        .map_err(worker)?
+    keep(job, active, parent, accounts)
 }
 
 /// Names what is planned but cannot be run yet.
@@ -87,16 +102,12 @@ struct Prepared {
     /// Upper directories of mounts whose writes are thrown away.
     scratch: Vec<Active>,
     locks: Vec<Lock>,
+    accounts: Arc<Accounts>,
 }
 
 fn prepare(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Prepared, SolveErrorKind> {
     let inputs = &job.inputs;
-    let accounts = if parent.is_empty() {
-        Accounts::read(None)
-    } else {
-        let root = view(inputs, parent)?;
-        Accounts::read(Some(root.tree.as_ref()))
-    };
+    let accounts = accounts(job, parent)?;
     let account = accounts.account(&op.user)?;
     let active = inputs.snapshots.prepare(&chains(parent))?;
     let mut prepared = Prepared {
@@ -104,6 +115,7 @@ fn prepare(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Prepared, SolveErr
         active,
         scratch: Vec::new(),
         locks: Vec::new(),
+        accounts,
     };
     for mount in &op.mounts {
         self::mount(job, mount, &mut prepared)?;
@@ -121,6 +133,26 @@ fn prepare(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Prepared, SolveErr
         });
     }
     Ok(prepared)
+}
+
+/// Returns the users and groups of a root file system; they are read once.
+fn accounts(job: &Job, layers: &[Layer]) -> Result<Arc<Accounts>, SolveErrorKind> {
+    let Some(top) = chains(layers).last().copied() else {
+        return Ok(Arc::new(Accounts::read(None)));
+    };
+    let known = || {
+        job.shared
+            .accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    if let Some(accounts) = known().get(&top) {
+        return Ok(accounts.clone());
+    }
+    let root = view(&job.inputs, layers)?;
+    let accounts = Arc::new(Accounts::read(Some(root.tree.as_ref())));
+    known().insert(top, accounts.clone());
+    Ok(accounts)
 }
 
 fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec {
@@ -141,6 +173,7 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
             upper: active.upper.clone(),
             work: active.work.clone(),
             userxattr: options.userxattr,
+            stubs: Some(inputs.store.tmp_dir().to_owned()),
         },
         args: op.args.iter().map(OsString::from).collect(),
         env,
@@ -298,85 +331,127 @@ fn make_cache_directory(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }
 
-/// Kills a step that nobody waits for any more.
-struct KillOnDrop(Option<Killer>);
+/// Ends a step from outside its thread, at any time: also before its process is there.
+#[derive(Default)]
+struct Stop {
+    state: Mutex<StopState>,
+}
 
-impl Drop for KillOnDrop {
-    fn drop(&mut self) {
-        if let Some(killer) = self.0.take() {
+#[derive(Default)]
+struct StopState {
+    stopped: bool,
+    killer: Option<Killer>,
+}
+
+impl Stop {
+    fn state(&self) -> MutexGuard<'_, StopState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stop(&self) {
+        let mut state = self.state();
+        state.stopped = true;
+        if let Some(killer) = &state.killer {
             killer.kill();
+        }
+    }
+
+    /// Says whom to kill; whether that is asked for already.
+    fn arm(&self, killer: Killer) -> bool {
+        let mut state = self.state();
+        state.killer = Some(killer);
+        state.stopped
+    }
+}
+
+/// Kills a step that nobody waits for any more.
+struct StopOnDrop(Option<Arc<Stop>>);
+
+impl Drop for StopOnDrop {
+    fn drop(&mut self) {
+        if let Some(stop) = self.0.take() {
+            stop.stop();
         }
     }
 }
 
-async fn run_process(job: &Job, op: &RunOp, spec: Spec) -> Result<(), SolveErrorKind> {
+fn run_process(job: &Job, op: &RunOp, spec: Spec, stop: &Stop) -> Result<(), SolveErrorKind> {
     let failed = |error: rustix::io::Errno| SolveErrorKind::io("make a pipe", error);
     let (out_reader, out_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let (err_reader, err_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
-    let helper = job.helper().await?;
+    let helper = job.shared.helper.get().ok_or(SandboxError::HelperGone)?;
     let running = helper.run(spec, out_writer, err_writer)?;
-    let killer = running.killer();
-    let mut guard = KillOnDrop(Some(killer.clone()));
-    let tail = Arc::new(std::sync::Mutex::new(Tail::default()));
-    let out = forward(job, out_reader, Stream::Stdout, tail.clone())?;
-    let err = forward(job, err_reader, Stream::Stderr, tail.clone())?;
-    let wait = tokio::task::spawn_blocking(move || running.wait());
-    let all = async { tokio::join!(wait, out, err).0 };
-    tokio::pin!(all);
-    let exit = tokio::select! {
-        exit = &mut all => exit,
-        () = job.inputs.cancel.cancelled() => {
-            killer.kill();
-            let _ = all.await;
-            guard.0 = None;
-            return Err(SolveErrorKind::Cancelled);
-        }
-    };
-    guard.0 = None;
+    if stop.arm(running.killer()) {
+        return Err(SolveErrorKind::Cancelled);
+    }
+    let mut tail = Tail::default();
+    forward(job, &running, out_reader, err_reader, &mut tail)
+        .map_err(|error| SolveErrorKind::io("read a step's output", error))?;
     let command = || shown_command(&op.args);
-    let tail = || match tail.lock() {
-        Ok(tail) => tail.lines(),
-        Err(poisoned) => poisoned.into_inner().lines(),
-    };
-    match exit.map_err(worker)?? {
+    match running.wait()? {
         Exit::Code(0) => Ok(()),
         Exit::Code(code) => Err(SolveErrorKind::Exit {
             command: command(),
             code,
-            tail: tail(),
+            tail: tail.lines(),
         }),
         Exit::Signal(signal) => Err(SolveErrorKind::Signal {
             command: command(),
             signal,
-            tail: tail(),
+            tail: tail.lines(),
         }),
     }
 }
 
-/// Hands on what comes through a pipe until its end.
+/// Hands on what comes through the pipes until their end and the step's.
 fn forward(
     job: &Job,
-    reader: OwnedFd,
-    stream: Stream,
-    tail: Arc<std::sync::Mutex<Tail>>,
-) -> Result<impl Future<Output = ()> + use<>, SolveErrorKind> {
-    let mut reader = Receiver::from_owned_fd(reader)
-        .map_err(|error| SolveErrorKind::io("read from a pipe", error))?;
-    let (events, vertex) = (job.inputs.events.clone(), job.vertex);
-    Ok(async move {
-        let mut buffer = vec![0u8; 16 << 10];
-        while let Ok(n @ 1..) = reader.read(&mut buffer).await {
-            let bytes = buffer[..n].to_vec();
-            if let Ok(mut tail) = tail.lock() {
-                tail.push(&bytes);
-            }
-            events.emit(Event::Log {
-                vertex,
-                stream,
-                bytes,
-            });
+    running: &Running,
+    out: OwnedFd,
+    err: OwnedFd,
+    tail: &mut Tail,
+) -> Result<(), Errno> {
+    let mut open = vec![(Stream::Stdout, out), (Stream::Stderr, err)];
+    let mut buffer = vec![0u8; 16 << 10];
+    while !open.is_empty() {
+        let mut polled: Vec<PollFd<'_>> = open
+            .iter()
+            .map(|(_, pipe)| PollFd::new(pipe, PollFlags::IN))
+            .collect();
+        let end = running.end();
+        // The end alone wakes nobody up as long as there is output: that comes first.
+        polled.push(PollFd::from_borrowed_fd(end, PollFlags::IN));
+        match rustix::event::poll(&mut polled, None) {
+            Ok(_) => {}
+            Err(Errno::INTR) => continue,
+            Err(error) => return Err(error),
         }
-    })
+        let ready: Vec<bool> = polled[..open.len()]
+            .iter()
+            .map(|one| !one.revents().is_empty())
+            .collect();
+        if !ready.contains(&true) {
+            // Every process of the step is gone: what it wrote has been read, and nobody else has the pipes.
+            return Ok(());
+        }
+        for at in (0..ready.len()).rev().filter(|at| ready[*at]) {
+            match rustix::io::read(&open[at].1, &mut buffer) {
+                Ok(0) => drop(open.remove(at)),
+                Ok(n) => {
+                    let bytes = buffer[..n].to_vec();
+                    tail.push(&bytes);
+                    job.inputs.events.emit(Event::Log {
+                        vertex: job.vertex,
+                        stream: open[at].0,
+                        bytes,
+                    });
+                }
+                Err(Errno::INTR) => {}
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok(())
 }
 
 /// A command may be a whole file long; a message is not.
@@ -395,11 +470,13 @@ fn shown_command(args: &[String]) -> String {
 
 /// Writes what the process changed as a layer, and keeps its tree as a snapshot.
 fn keep(
-    inputs: &Inputs,
+    job: &Job,
     active: Active,
     parent: &[Layer],
-    clamp_mtime: Option<i64>,
+    accounts: Arc<Accounts>,
 ) -> Result<Layer, SolveErrorKind> {
+    let inputs = &job.inputs;
+    let clamp_mtime = inputs.plan.source_date_epoch;
     let upper = File::open(&active.upper)
         .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
     let changed = changes(upper.as_fd(), &active.lowers, inputs.options.userxattr)?;
@@ -425,8 +502,16 @@ fn keep(
     if layer.diff_id == written.diff_id {
         let mut stack = parent.to_vec();
         stack.push(layer.clone());
-        if let Some(chain) = chains(&stack).last() {
-            inputs.snapshots.commit(active, *chain)?;
+        if let Some(top) = chains(&stack).last().copied() {
+            let made = (!layer.diff_id.is_empty_layer()).then_some(top);
+            inputs.snapshots.commit(active, made)?;
+            job.loader.unpacked(top);
+            if !accounts.may_change(changed.iter().map(|change| &change.entry)) {
+                let known = job.shared.accounts.lock();
+                known
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(top, accounts);
+            }
         }
     }
     Ok(layer)

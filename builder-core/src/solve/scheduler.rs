@@ -65,6 +65,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         history,
         slots: Semaphore::new(inputs.options.jobs.max(1)),
         cache,
+        accounts: Mutex::default(),
     });
     let result = run_all(&inputs, &shared, &found, &needed).await;
     for context in shared.contexts.values() {

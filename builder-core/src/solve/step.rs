@@ -112,7 +112,8 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
         }
     }
     let job = job.clone();
-    let made = tokio::task::spawn_blocking(move || {
+    let looks = !tree_inputs(&vertex.op).is_empty();
+    let make = move || {
         let vertex = &job.inputs.plan.vertices[index];
         let mut trees: BTreeMap<Input, KnownTree> = BTreeMap::new();
         for input in tree_inputs(&vertex.op) {
@@ -139,8 +140,12 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
         });
         let key = key.ok_or(SolveErrorKind::Cancelled)?;
         Ok((key, selection))
-    });
-    made.await.map_err(worker)?
+    };
+    // To hand over to another thread costs more than a key.
+    if !looks {
+        return make();
+    }
+    tokio::task::spawn_blocking(make).await.map_err(worker)?
 }
 
 /// Looks at the trees that `known` has: those of a COPY's sources (all of them, or none), and of each bind mount.

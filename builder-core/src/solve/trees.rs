@@ -119,8 +119,19 @@ pub(super) fn view(inputs: &Inputs, layers: &[Layer]) -> Result<KnownTree, Solve
     })
 }
 
-/// Names the snapshots of `layers`, base first.
+/// Names the snapshots of `layers`, base first. A layer without any entry has none.
 pub(super) fn chains(layers: &[Layer]) -> Vec<ChainId> {
+    stacked(layers)
+        .into_iter()
+        .map(|(chain, _)| chain)
+        .collect()
+}
+
+/// The layers that are in the tree, base first, each with its snapshot's name.
+pub(super) fn stacked(layers: &[Layer]) -> Vec<(ChainId, &Layer)> {
     let diff_ids: Vec<DiffId> = layers.iter().map(|layer| layer.diff_id).collect();
-    ChainId::stack(&diff_ids)
+    let named = ChainId::stack(&diff_ids).into_iter().zip(layers);
+    named
+        .filter(|(_, layer)| !layer.diff_id.is_empty_layer())
+        .collect()
 }

@@ -117,9 +117,9 @@ impl Blobs {
     /// Where the temporary file cannot be made.
     pub fn raw_writer(&self) -> Result<RawBlobWriter, StoreError> {
         Ok(RawBlobWriter {
-            out: self.tmp.file()?,
-            directory: self.directory.clone(),
-            _tmp: self.tmp.clone(),
+            start: Vec::new(),
+            rest: None,
+            blobs: self.clone(),
         })
     }
 
@@ -245,33 +245,72 @@ impl Write for BlobWriter {
 }
 
 /// A blob being written by somebody who hashes it as well. Dropped without a commit, it leaves nothing.
+///
+/// The first bytes stay in memory: a small blob that is there already, or is not wanted after all, makes no file.
 #[derive(Debug)]
 pub struct RawBlobWriter {
-    out: NamedTempFile,
-    directory: PathBuf,
-    _tmp: Arc<ProcessDir>,
+    start: Vec<u8>,
+    rest: Option<NamedTempFile>,
+    blobs: Blobs,
 }
+
+const IN_MEMORY_BYTES: usize = 64 << 10;
 
 impl RawBlobWriter {
     /// Puts the blob in its place under `digest`, which the caller vouches for; returns its size.
     ///
     /// # Errors
     /// What the system says.
-    pub fn commit_hashed(self, digest: Digest) -> Result<u64, StoreError> {
-        let metadata = self.out.as_file().metadata();
-        let size = metadata.map_err(at("read", self.out.path()))?.len();
-        persist(self.out, &self.directory, &digest)?;
+    pub fn commit_hashed(mut self, digest: Digest) -> Result<u64, StoreError> {
+        let size = self.start.len() as u64;
+        if self.rest.is_none() && self.blobs.has_sized(&digest, size) {
+            return Ok(size);
+        }
+        let path = self.blobs.path(&digest);
+        self.spill().map_err(at("write", &path))?;
+        let Some(file) = self.rest else {
+            return Ok(size);
+        };
+        let metadata = file.as_file().metadata();
+        let size = metadata.map_err(at("read", file.path()))?.len();
+        persist(file, &self.blobs.directory, &digest)?;
         Ok(size)
+    }
+
+    /// Writes what is in memory to the file, which is made if there is none.
+    fn spill(&mut self) -> io::Result<&mut NamedTempFile> {
+        if self.rest.is_none() {
+            self.rest = Some(self.blobs.tmp.file().map_err(io::Error::other)?);
+        }
+        let Some(file) = &mut self.rest else {
+            return Err(io::ErrorKind::NotFound.into());
+        };
+        file.write_all(&self.start)?;
+        self.start.clear();
+        Ok(file)
     }
 }
 
 impl Write for RawBlobWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        self.out.write(buf)
+        if self.start.len() + buf.len() <= IN_MEMORY_BYTES {
+            self.start.extend_from_slice(buf);
+            return Ok(buf.len());
+        }
+        let file = self.spill()?;
+        if buf.len() < IN_MEMORY_BYTES {
+            self.start.extend_from_slice(buf);
+            return Ok(buf.len());
+        }
+        file.write(buf)
     }
 
+    /// What is in memory stays there: a commit writes it.
     fn flush(&mut self) -> io::Result<()> {
-        self.out.flush()
+        match &self.rest {
+            Some(_) => self.spill()?.flush(),
+            None => Ok(()),
+        }
     }
 }
 

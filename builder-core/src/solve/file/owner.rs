@@ -4,12 +4,15 @@ use std::io::Read;
 
 use super::FileError;
 use crate::context::{Follow, NodeKind, Tree, resolve};
+use crate::layer::{Entry, EntryKind};
 
 /// The two files, as far as they are there.
 #[derive(Debug, Clone, Default)]
 pub(in crate::solve) struct Accounts {
     passwd: String,
     group: String,
+    /// One of them, or `/etc`, is reached through a symbolic link.
+    linked: bool,
 }
 
 /// Who a process runs as.
@@ -45,7 +48,30 @@ impl Accounts {
         Accounts {
             passwd: file(b"etc/passwd"),
             group: file(b"etc/group"),
+            linked: root.is_some_and(|root| {
+                let is_link = |path: &[u8]| match root.lookup(path) {
+                    Ok(node) => node.is_some_and(|it| matches!(it.kind, NodeKind::Symlink(_))),
+                    Err(_) => true,
+                };
+                is_link(b"etc") || is_link(b"etc/passwd") || is_link(b"etc/group")
+            }),
         }
+    }
+
+    /// Whether a layer with these entries may hold, hide or redirect the two files.
+    pub(in crate::solve) fn may_change<'a>(
+        &self,
+        entries: impl IntoIterator<Item = &'a Entry>,
+    ) -> bool {
+        // By way of a link the files could be anywhere.
+        let mut entries = entries.into_iter();
+        entries.any(|entry| {
+            self.linked
+                || match entry.path.as_slice() {
+                    b"etc" => entry.kind != EntryKind::Directory,
+                    path => matches!(path, b"etc/passwd" | b"etc/group" | b""),
+                }
+        })
     }
 
     fn users(&self) -> impl Iterator<Item = User<'_>> {
@@ -200,6 +226,7 @@ mod tests {
 
     fn accounts() -> Accounts {
         Accounts {
+            linked: false,
             passwd: "root:x:0:0:root:/root:/bin/sh\napp:x:1000:100::/home/app:/bin/sh\nbroken\n"
                 .to_owned(),
             group: "root:x:0:\nusers:x:100:\nwww:x:33:app,other\n".to_owned(),
