@@ -119,7 +119,7 @@ const ATTEMPTS: &[Attempt] = &[
     probe(
         "processes of the host",
         "n=$(ls -d /proc/[0-9]* | wc -l); if [ $n -gt 8 ]; then echo ESCAPED $n processes; else echo refused FEW $n; fi; \
-         if cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q -e '--''root'; \
+         if cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' ' | grep -q -e '[-]-root'; \
            then echo ESCAPED the builder; else echo refused NONE builder; fi",
         &["FEW", "NONE"],
     ),
