@@ -37,10 +37,12 @@ pub(crate) enum Command {
 /// What a build is made from.
 #[derive(Debug, Args)]
 pub(crate) struct Inputs {
-    /// Directory that COPY and ADD copy from
+    /// What COPY and ADD copy from: a directory, a tar, `-` (a tar or a Dockerfile from standard input), the address of
+    /// a tar, or of a git repository: `https://host/repo.git#ref:dir`
     #[arg(value_name = "CONTEXT")]
     pub(crate) context: PathBuf,
-    /// Dockerfile, from the working directory; `-` for standard input [default: CONTEXT/Dockerfile]
+    /// Dockerfile, from the working directory, or inside a context that is no directory; `-` for standard input
+    /// [default: CONTEXT/Dockerfile]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) file: Option<PathBuf>,
     /// Stage to build [default: the last]
@@ -49,7 +51,8 @@ pub(crate) struct Inputs {
     /// Value of an ARG; K alone takes it from the environment
     #[arg(long, value_name = "K=V")]
     pub(crate) build_arg: Vec<String>,
-    /// Name for FROM and --from: a directory, `docker-image://REF` or `oci-layout://PATH[:TAG]`
+    /// Name for FROM and --from: a directory, a tar, an address as CONTEXT has them, `docker-image://REF`,
+    /// `oci-layout://PATH[:TAG]` or `target:STAGE`
     #[arg(long, value_name = "NAME=VALUE")]
     pub(crate) build_context: Vec<String>,
     /// Label of the image

@@ -11,6 +11,7 @@
 //! | `build`      | what does a user ask for? (the façade)         | all below                         |
 //! | `solve`      | what runs now, what can be skipped?            | all below but export              |
 //! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
+//! | `source`     | how do files from elsewhere come here?         | registry, layer, store, image, digest |
 //! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
 //! | `cache`      | have we this result already?                   | store, image, digest, progress    |
 //! | `snapshot`   | which tree is this, what changed in it?        | layer, digest, sys                |
@@ -43,6 +44,7 @@ pub mod registry;
 pub mod sandbox;
 pub mod snapshot;
 pub mod solve;
+pub mod source;
 pub mod store;
 mod sys;
 

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use builder_core::build::Checked;
 use builder_core::dockerfile::lint::{Names, Settings};
-use builder_core::{Build, plan};
+use builder_core::{Build, Context, plan};
 
 use super::inputs::{self, STDIN, standard_input};
 use crate::args::{CheckArgs, Format, Report};
@@ -21,7 +21,13 @@ pub(super) fn run(args: CheckArgs, environment: &Environment) -> Result<(), Fail
         experimental: names(&args.enable)?,
         error: false,
     };
-    let mut build = Build::new(inputs::context(&args.context)?);
+    let context = inputs::context(&args.context)?;
+    if !matches!(context, Context::Dir(_)) {
+        return Err(Failure::usage(
+            "check reads a directory: for a context from elsewhere use `builder build --check`",
+        ));
+    }
+    let mut build = Build::new(context);
     let mut path = None;
     build = match args.file {
         Some(file) if file.as_os_str() == "-" => build.dockerfile_text(STDIN, standard_input()?),

@@ -1,12 +1,13 @@
 //! From flags and environment to a request: what `build` and `plan` have in common.
 
-use std::io::Read;
+use std::io::{IsTerminal, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use builder_core::image::Platform;
 use builder_core::plan::NetworkMode;
 use builder_core::registry::{AuthFiles, ClientOptions, Registries};
+use builder_core::source::without_credentials as plain;
 use builder_core::{Build, Context, NamedSource};
 
 use crate::args::{Inputs, Network};
@@ -19,8 +20,15 @@ pub(super) const STDIN: &str = "<stdin>";
 /// Makes the request; nothing is built, fetched or entered yet.
 pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build, Failure> {
     let root = environment.store_root(inputs.root)?;
+    let context_is_stdin = inputs.context.as_os_str() == "-";
     let mut build = Build::new(context(&inputs.context)?).store(root);
     build = match inputs.file {
+        Some(file) if context_is_stdin && file.as_os_str() == "-" => {
+            return Err(Failure::usage(
+                "standard input cannot be both the context and the Dockerfile: \
+                 give `-f -` or the context `-`, not both",
+            ));
+        }
         Some(file) if file.as_os_str() == "-" => build.dockerfile_text(STDIN, standard_input()?),
         Some(file) => build.dockerfile(file),
         None => build,
@@ -84,19 +92,51 @@ pub(super) fn registries(
 
 pub(super) fn context(path: &Path) -> Result<Context, Failure> {
     let text = path.to_string_lossy();
+    if text == "-" {
+        if std::io::stdin().is_terminal() {
+            return Err(Failure::usage(
+                "the context `-` is read from standard input, which is a terminal: \
+                 pipe a tar or a Dockerfile in, or give a directory",
+            ));
+        }
+        return Ok(Context::stream(std::io::stdin()));
+    }
+    let elsewhere = |text: &str| {
+        Context::named(text)
+            .map_err(|error| Failure::usage(format!("the context {}: {error}", plain(text))))
+    };
+    if let Some(url) = local_repository(&text) {
+        return elsewhere(&url);
+    }
     match path.metadata() {
         Ok(metadata) if metadata.is_dir() => Ok(Context::dir(path)),
+        Ok(metadata) if metadata.is_file() => Ok(Context::Archive(path.to_owned())),
         Ok(_) => Err(Failure::usage(format!(
-            "the context {text} is not a directory"
+            "the context {text} is neither a directory nor a tar"
         ))),
-        Err(_) if text == "-" => Err(Failure::usage(
-            "a context from standard input (`-`) is not supported yet: give a directory",
-        )),
-        Err(_) if text.contains("://") || text.starts_with("git@") => Err(Failure::usage(format!(
-            "a context from elsewhere (`{text}`) is not supported yet: give a directory"
-        ))),
-        Err(error) => Err(Failure::usage(format!("the context {text}: {error}"))),
+        Err(error) => match elsewhere(&text)? {
+            Context::Dir(_) if text.contains("://") => Err(Failure::usage(format!(
+                "the context {}: a directory, a tar, `-`, https://, git://, ssh:// or file:// is expected",
+                plain(&text)
+            ))),
+            Context::Dir(_) => Err(Failure::usage(format!("the context {text}: {error}"))),
+            there => Ok(there),
+        },
     }
+}
+
+/// Returns the address of a bare repository, or of a `.git`, that is named by its path.
+fn local_repository(text: &str) -> Option<String> {
+    let (path, rest) = match text.find('#') {
+        Some(at) => text.split_at(at),
+        None => (text, ""),
+    };
+    let directory = Path::new(path);
+    if !path.ends_with(".git") || !directory.join("HEAD").is_file() {
+        return None;
+    }
+    let whole = directory.canonicalize().ok()?;
+    Some(format!("file://{}{rest}", whole.display()))
 }
 
 pub(super) fn standard_input() -> Result<String, Failure> {
@@ -127,15 +167,24 @@ pub(super) fn build_arg(
 }
 
 fn build_context(text: &str) -> Result<(String, NamedSource), Failure> {
-    let wrong = |why: String| Failure::usage(format!("--build-context {text}: {why}"));
+    let wrong = |why: String| {
+        let shown = text.split_once('=').map(|(name, _)| name).unwrap_or(text);
+        Failure::usage(format!("--build-context {shown}: {why}"))
+    };
     let (name, value) = match text.split_once('=') {
         Some((name, value)) if !name.is_empty() && !value.is_empty() => (name, value),
         _ => return Err(wrong("NAME=VALUE is expected".to_owned())),
     };
-    let source = value
+    let local = local_repository(value);
+    let source = local
+        .as_deref()
+        .unwrap_or(value)
         .parse::<NamedSource>()
         .map_err(|error| wrong(error.to_string()))?;
     let missing = match &source {
+        NamedSource::Dir(path) if path.is_file() => {
+            return Ok((name.to_owned(), NamedSource::Archive(path.clone())));
+        }
         NamedSource::Dir(path) if !path.is_dir() => Some(("directory", path)),
         NamedSource::Layout { path, .. } if !path.exists() => Some(("layout", path)),
         _ => None,
@@ -185,18 +234,18 @@ mod tests {
     #[test]
     fn what_is_refused_is_named() {
         for (result, expected) in [
-            (context(Path::new("-")).map(drop), "standard input"),
             (
-                context(Path::new("https://a/b.git")).map(drop),
-                "https://a/b.git",
+                context(Path::new("https://u:p@a/b.git#--x")).map(drop),
+                "https://a/b.git#--x",
             ),
+            (context(Path::new("s3://a/b")).map(drop), "s3://a/b"),
             (
                 context(Path::new("/no/such/place")).map(drop),
                 "/no/such/place",
             ),
             (
-                context(Path::new("/proc/self/status")).map(drop),
-                "not a directory",
+                context(Path::new("/dev/null")).map(drop),
+                "neither a directory",
             ),
             (
                 platform("linux/amd64,linux/arm64").map(drop),
@@ -208,7 +257,7 @@ mod tests {
                 build_context("a=/no/such/place").map(drop),
                 "/no/such/place",
             ),
-            (build_context("a=https://b").map(drop), "https://"),
+            (build_context("a=s3://b").map(drop), "s3://"),
         ] {
             match result {
                 Err(Failure::Usage(message)) => assert!(message.contains(expected), "{message}"),

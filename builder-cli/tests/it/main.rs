@@ -5,6 +5,8 @@
 //! | `fixture`     | the base image, the command, a temporary store                             |
 //! | `tree`        | an OCI layout read back, its layers applied, as a listing                  |
 //! | `build_cases` | every folder of `testdata/build/`: tree, config, and a second build        |
+//! | `contexts`    | tars, addresses and repositories as contexts, and as sources of ADD        |
+//! | `web`         | a web server that counts what it is asked                                  |
 //! | `cache`       | an edit runs again what depends on it, and nothing else                    |
 //! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
@@ -23,6 +25,7 @@ mod build_cases;
 mod cache;
 mod call;
 mod check;
+mod contexts;
 mod crash;
 mod escape;
 mod explain;
@@ -31,3 +34,4 @@ mod outputs;
 mod rootless;
 mod tree;
 mod users;
+mod web;

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 
-use super::context::Context;
 use super::error::BuildError;
 use super::request::Build;
 use crate::context::ignore::Patterns;
@@ -55,13 +54,15 @@ impl Build {
     /// # Errors
     /// Also a base that cannot be had.
     pub async fn check_with_bases(&self, settings: &Settings) -> Result<Checked, BuildError> {
-        let known = match self.known_bases().await {
+        let store = self.open_store()?;
+        let build = self.clone().with_context_here(&store).await?;
+        let known = match build.known_bases(&store).await {
             Ok(known) => known,
             // A mistake of the author is found again, and told with the remarks.
             Err(BuildError::Parse(_) | BuildError::Plan(_)) => BTreeMap::new(),
             Err(error) => return Err(error),
         };
-        self.check_with(settings, &known)
+        build.check_with(settings, &known)
     }
 
     fn check_with(
@@ -149,7 +150,9 @@ impl Build {
 
     /// What the ignore file leaves out; nothing is said where it takes something back.
     fn ignored(&self) -> Result<Option<Patterns>, ContextError> {
-        let Context::Dir(context) = &self.context;
+        let Some(context) = self.context_dir() else {
+            return Ok(None);
+        };
         let beside = self.text.is_none().then(|| self.dockerfile_path());
         let ignore = find_ignore_file(context, beside.as_deref())?;
         let patterns = ignore.map(|it| it.patterns);

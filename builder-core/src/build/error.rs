@@ -11,6 +11,7 @@ use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::snapshot::SnapshotError;
 use crate::solve::{SolveError, SolveErrorKind};
+use crate::source::SourceError;
 use crate::store::StoreError;
 
 /// What a caller may treat differently. [`BuildError::diagnostic`] gives the place, where there is one.
@@ -41,6 +42,10 @@ pub enum BuildError {
     Base(Box<Located<RegistryError>>),
     #[error("`{name}` is not an image name: {error}")]
     Reference { name: String, error: String },
+    #[error(transparent)]
+    Source(#[from] SourceError),
+    #[error("the context `{place}` cannot be used: {reason}")]
+    NoContext { place: String, reason: String },
     #[error(transparent)]
     Context(#[from] ContextError),
     #[error(transparent)]
@@ -120,6 +125,7 @@ impl BuildError {
         match self {
             BuildError::Solve(it) => it.error.kind.hint(),
             BuildError::Context(error) => error.hint(),
+            BuildError::Source(error) => error.hint(),
             _ => None,
         }
     }

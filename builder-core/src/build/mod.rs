@@ -12,11 +12,12 @@ mod check;
 mod context;
 mod error;
 mod output;
+mod prepare;
 mod request;
 
 pub use call::Listing;
 pub use check::Checked;
-pub use context::{Context, NamedSource};
+pub use context::{Context, NamedSource, NamedSourceError, Stream};
 pub use error::{BuildError, ChecksError, Located};
 pub use output::Output;
 pub use request::{Build, DEFAULT_HOSTS, Image, Planned, last_build};

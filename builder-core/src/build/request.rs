@@ -15,6 +15,7 @@ use super::check::RemarksError;
 use super::context::{Context, NamedSource};
 use super::error::{BuildError, ChecksError, Located};
 use super::output::Output;
+use super::prepare::Prepared;
 use crate::cache::{Cache, LastBuild};
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{self, Destination, Finished};
@@ -25,7 +26,7 @@ use crate::progress::{Event, EventSink};
 use crate::registry::{Client, ClientOptions, Resolved};
 use crate::sandbox::{HelperPath, Standing};
 use crate::snapshot::Overlay;
-use crate::solve::{ContextDir, Inputs, NoCache, SolveOptions, Solved, forced, solve};
+use crate::solve::{Inputs, NoCache, SolveOptions, Solved, forced, solve};
 use crate::store::Store;
 
 /// `/etc/hosts` of a step, as BuildKit writes it.
@@ -35,29 +36,31 @@ const HOSTNAME: &str = "buildkitsandbox";
 /// Vertices that wait for the network or sleep cost nothing, so there may be many more than cores.
 const JOBS: usize = 64;
 /// Far more than any real one.
-const MAX_DOCKERFILE_BYTES: u64 = 64 << 20;
+pub(super) const MAX_DOCKERFILE_BYTES: u64 = 64 << 20;
 
 /// A build, asked for.
 #[derive(Debug, Clone)]
 pub struct Build {
     pub(super) context: Context,
-    dockerfile: Option<PathBuf>,
+    pub(super) dockerfile: Option<PathBuf>,
     pub(super) text: Option<(String, String)>,
     store: Option<PathBuf>,
     tags: Vec<String>,
     pub(super) plan: PlanOptions,
-    named: BTreeMap<String, NamedSource>,
+    pub(super) named: BTreeMap<String, NamedSource>,
     outputs: Vec<Output>,
-    secrets: BTreeMap<String, Vec<u8>>,
+    pub(super) secrets: BTreeMap<String, Vec<u8>>,
     no_cache: NoCache,
     jobs: usize,
-    client: ClientOptions,
+    pub(super) client: ClientOptions,
     helper: HelperPath,
     rootless: bool,
     isolation: Option<(String, String)>,
     resolv_conf: Option<Vec<u8>>,
     hosts: Vec<u8>,
-    cancel: CancellationToken,
+    pub(super) cancel: CancellationToken,
+    /// Contexts from elsewhere, once they are here; the main one under `None`.
+    pub(super) prepared: BTreeMap<Option<String>, Prepared>,
 }
 
 /// A finished image, in the store.
@@ -102,6 +105,7 @@ impl Build {
             resolv_conf: None,
             hosts: DEFAULT_HOSTS.as_bytes().to_vec(),
             cancel: CancellationToken::new(),
+            prepared: BTreeMap::new(),
         }
     }
 
@@ -165,8 +169,12 @@ impl Build {
     pub fn build_context(mut self, name: impl Into<String>, source: NamedSource) -> Self {
         let name = name.into();
         let kind = match source {
-            NamedSource::Dir(_) => NamedContext::Directory,
+            NamedSource::Dir(_)
+            | NamedSource::Archive(_)
+            | NamedSource::Url(_)
+            | NamedSource::Git(_) => NamedContext::Directory,
             NamedSource::Image(_) | NamedSource::Layout { .. } => NamedContext::Image,
+            NamedSource::Stage(ref stage) => NamedContext::Stage(stage.clone()),
         };
         self.plan.contexts.insert(name.clone(), kind);
         self.named.insert(name, source);
@@ -275,20 +283,23 @@ impl Build {
     /// A mistake of the author, with its place; a base that cannot be had.
     pub async fn plan(&self) -> Result<Planned, BuildError> {
         let store = self.open_store()?;
-        self.plan_in(&store).await
+        let build = self.clone().with_context_here(&store).await?;
+        build.plan_in(&store).await
     }
 
     /// Fetches the configs of all bases that the target needs.
-    pub(super) async fn known_bases(&self) -> Result<BTreeMap<Base, BaseInfo>, BuildError> {
-        let store = self.open_store()?;
-        let planned = self.plan_in(&store).await?;
+    pub(super) async fn known_bases(
+        &self,
+        store: &Store,
+    ) -> Result<BTreeMap<Base, BaseInfo>, BuildError> {
+        let planned = self.plan_in(store).await?;
         let known = planned.bases.iter();
         Ok(known
             .map(|(base, found)| (base.clone(), info(base, found)))
             .collect())
     }
 
-    fn open_store(&self) -> Result<Store, BuildError> {
+    pub(super) fn open_store(&self) -> Result<Store, BuildError> {
         let root = self.store.as_deref().ok_or(BuildError::NoStore)?;
         Ok(Store::open(root)?)
     }
@@ -358,12 +369,24 @@ impl Build {
         if let Some(text) = &self.text {
             return Ok(text.clone());
         }
-        let path = self.dockerfile_path();
+        if self.context_dir().is_none() && self.dockerfile.is_none() {
+            return Err(BuildError::NoContext {
+                place: self.context_label(),
+                reason: "it is not on this machine yet, and its Dockerfile is in it".to_owned(),
+            });
+        }
+        let whole = self.dockerfile_path();
+        // Inside a context that was fetched, its place there is what a user knows.
+        let path = match self.prepared.get(&None) {
+            Some(prepared) => whole.strip_prefix(&prepared.path).unwrap_or(&whole),
+            None => &whole,
+        };
+        let path = path.to_owned();
         let failed = |source| BuildError::ReadDockerfile {
             path: path.clone(),
             source,
         };
-        let file = std::fs::File::open(&path).map_err(failed)?;
+        let file = std::fs::File::open(&whole).map_err(failed)?;
         let mut bytes = Vec::new();
         let read = file.take(MAX_DOCKERFILE_BYTES + 1).read_to_end(&mut bytes);
         if read.map_err(failed)? as u64 > MAX_DOCKERFILE_BYTES {
@@ -382,7 +405,7 @@ impl Build {
         if let Some(path) = &self.dockerfile {
             return path.clone();
         }
-        let Context::Dir(context) = &self.context;
+        let context = self.context_dir().unwrap_or(Path::new(""));
         let names = ["Dockerfile", "Containerfile"].map(|name| context.join(name));
         let found = names.iter().find(|path| path.exists());
         let path = found.unwrap_or(&names[0]).clone();
@@ -393,7 +416,7 @@ impl Build {
     ///
     /// # Errors
     /// The first failure. What was done before it is kept, and found again by the next build.
-    pub async fn run(self, events: Arc<dyn EventSink>) -> Result<Image, BuildError> {
+    pub async fn run(mut self, events: Arc<dyn EventSink>) -> Result<Image, BuildError> {
         // Whoever drops this future cancels what it started.
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
@@ -402,9 +425,18 @@ impl Build {
         if let Some((rung, reason)) = self.isolation.clone() {
             events.emit(Event::Isolation { rung, reason });
         }
+        let cancel = self.cancel.clone();
+        self = tokio::select! {
+            prepared = self.with_context_here(&store) => prepared?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
         let planned = tokio::select! {
             planned = self.plan_in(&store) => planned?,
             () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        self = tokio::select! {
+            prepared = self.with_named_here(&planned.plan, &store) => prepared?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
         let Planned {
             plan,
@@ -508,12 +540,17 @@ impl Build {
     /// Names what is built, for comparing it with what it was last time: the context, and the Dockerfile.
     fn project(&self) -> String {
         let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());
-        let Context::Dir(context) = &self.context;
-        let dockerfile = match &self.text {
-            Some((name, _)) => name.clone(),
-            None => absolute(&self.dockerfile_path()).display().to_string(),
+        let path = self.dockerfile_path();
+        let dockerfile = match (&self.text, self.prepared.get(&None)) {
+            (Some((name, _)), _) => name.clone(),
+            // What was fetched lies elsewhere each time.
+            (None, Some(prepared)) => {
+                let inside = path.strip_prefix(&prepared.path).unwrap_or(&path);
+                inside.display().to_string()
+            }
+            (None, None) => absolute(&path).display().to_string(),
         };
-        format!("{} {dockerfile}", absolute(context).display())
+        format!("{} {dockerfile}", self.context_label())
     }
 
     /// Returns what became of the steps when this was last built; `None` where the store knows of no build.
@@ -532,25 +569,7 @@ impl Build {
         store: &Store,
         events: &Arc<dyn EventSink>,
     ) -> Result<Inputs, BuildError> {
-        let Context::Dir(context) = &self.context;
-        let dockerfile = self.text.is_none().then(|| self.dockerfile_path());
-        let mut contexts = BTreeMap::new();
-        contexts.insert(
-            None,
-            ContextDir {
-                path: context.clone(),
-                dockerfile,
-            },
-        );
-        for (name, source) in &self.named {
-            if let NamedSource::Dir(path) = source {
-                let dir = ContextDir {
-                    path: path.clone(),
-                    dockerfile: None,
-                };
-                contexts.insert(Some(name.clone()), dir);
-            }
-        }
+        let contexts = self.context_dirs();
         let tmp = store.tmp_dir().join("snapshots");
         let snapshots = Overlay::new(&store.snapshots_dir(), &tmp, self.rootless)?;
         let resolv_conf = match &self.resolv_conf {

@@ -111,6 +111,28 @@ impl LocalTree {
         place: &'static str,
         leave_out: Option<(u64, u64)>,
     ) -> Result<LocalTree, ContextError> {
+        Self::walk_tree(directory, ignore, place, leave_out, false)
+    }
+
+    /// As [`walk`](Self::walk), with the owners that the files have: those of an archive count.
+    ///
+    /// # Errors
+    /// As [`walk`](Self::walk).
+    pub fn walk_with_owners(
+        directory: &Path,
+        ignore: Option<IgnoreFile>,
+        place: &'static str,
+    ) -> Result<LocalTree, ContextError> {
+        Self::walk_tree(directory, ignore, place, None, true)
+    }
+
+    fn walk_tree(
+        directory: &Path,
+        ignore: Option<IgnoreFile>,
+        place: &'static str,
+        leave_out: Option<(u64, u64)>,
+        owners: bool,
+    ) -> Result<LocalTree, ContextError> {
         let shown = directory.display().to_string();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
         let fd = match rustix::fs::open(directory, flags, Mode::empty()) {
@@ -120,7 +142,8 @@ impl LocalTree {
             }
             Err(error) => return Err(ContextError::io(shown.as_bytes(), error)),
         };
-        let disk = RootTree::new(fd, place).without_owners();
+        let disk = RootTree::new(fd, place);
+        let disk = if owners { disk } else { disk.without_owners() };
         let root = disk
             .lookup(b"")?
             .ok_or(ContextError::NotADirectory { path: shown })?;
@@ -259,7 +282,7 @@ impl Tree for LocalTree {
     }
 
     fn has_owners(&self) -> bool {
-        false
+        self.disk.has_owners()
     }
 
     fn ignored_by(&self, path: &[u8]) -> Option<String> {

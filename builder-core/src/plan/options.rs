@@ -7,12 +7,14 @@ use crate::image::{Platform, Reference};
 use super::NetworkMode;
 
 /// What a name of `--build-context` stands for, as far as planning goes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NamedContext {
     /// An image: its config is asked for.
     Image,
     /// A tree of files without a config.
     Directory,
+    /// A stage of the same Dockerfile, by name.
+    Stage(String),
 }
 
 /// A limit or addition of every RUN that is not part of its meaning.
@@ -58,7 +60,7 @@ impl Default for PlanOptions {
 
 impl PlanOptions {
     /// Returns the named context that stands for `name`: as written, or the same image name in other words.
-    pub(super) fn context(&self, name: &str) -> Option<(&str, NamedContext)> {
+    pub(super) fn context(&self, name: &str) -> Option<(&str, &NamedContext)> {
         if name.eq_ignore_ascii_case("scratch") || name.eq_ignore_ascii_case("context") {
             return None;
         }
@@ -72,6 +74,6 @@ impl PlanOptions {
         self.contexts
             .iter()
             .find(|(given, _)| same(given))
-            .map(|(given, kind)| (given.as_str(), *kind))
+            .map(|(given, kind)| (given.as_str(), kind))
     }
 }

@@ -150,12 +150,13 @@ fn prepare<'a>(frame: &mut Frame<'a>) -> Result<Vec<Prepared<'a>>, PlanError> {
         let replaced = alias
             .as_deref()
             .and_then(|alias| frame.options.context(alias));
+        let span = stage.from.image.span;
         let ground = if let Some((name, kind)) = replaced {
-            named(name, kind, &wanted)
+            named(frame, name, kind, &wanted, span)?
         } else if let Some(&earlier) = frame.names.get(&image.to_lowercase()) {
             Ground::Stage(earlier)
         } else if let Some((name, kind)) = frame.options.context(&image) {
-            named(name, kind, &wanted)
+            named(frame, name, kind, &wanted, span)?
         } else if image == "scratch" {
             Ground::Scratch
         } else {
@@ -181,14 +182,33 @@ fn prepare<'a>(frame: &mut Frame<'a>) -> Result<Vec<Prepared<'a>>, PlanError> {
     Ok(out)
 }
 
-fn named(name: &str, kind: NamedContext, platform: &Platform) -> Ground {
-    match kind {
+/// Returns what a named context stands for. A stage must be above the place that means it, as one that is named itself.
+fn named(
+    frame: &Frame<'_>,
+    name: &str,
+    kind: &NamedContext,
+    platform: &Platform,
+    span: Span,
+) -> Result<Ground, PlanError> {
+    Ok(match kind {
         NamedContext::Image => Ground::Base(Base::Named {
             name: name.to_owned(),
             platform: platform.clone(),
         }),
         NamedContext::Directory => Ground::Tree(name.to_owned()),
-    }
+        NamedContext::Stage(stage) => match frame.names.get(&stage.to_lowercase()) {
+            Some(&index) => Ground::Stage(index),
+            None => {
+                let kind = PlanErrorKind::UnknownTarget {
+                    name: stage.clone(),
+                };
+                let error = PlanError::new(kind, span);
+                return Err(error.hint(format!(
+                    "--build-context {name}=target:{stage} needs the stage `{stage}` above this line"
+                )));
+            }
+        },
+    })
 }
 
 fn platform(frame: &Frame<'_>, stage: &Stage) -> Result<Option<Platform>, PlanError> {
@@ -363,11 +383,12 @@ pub(super) fn resolve_from(
         return earlier(index, user, word);
     }
     if let Some((name, kind)) = frame.options.context(name) {
-        return Ok(match named(name, kind, platform) {
-            Ground::Tree(name) => From::Tree(name),
-            Ground::Base(base) => From::Base(base),
-            Ground::Scratch | Ground::Stage(_) => From::Scratch,
-        });
+        return match named(frame, name, kind, platform, word.span)? {
+            Ground::Tree(name) => Ok(From::Tree(name)),
+            Ground::Base(base) => Ok(From::Base(base)),
+            Ground::Stage(index) => earlier(index, user, word),
+            Ground::Scratch => Ok(From::Scratch),
+        };
     }
     if name == "scratch" {
         return Ok(From::Scratch);

@@ -49,6 +49,7 @@ mod push;
 mod token;
 mod transport;
 mod upload;
+mod web;
 
 #[cfg(test)]
 mod test_server;

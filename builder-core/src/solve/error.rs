@@ -5,6 +5,7 @@ use crate::dockerfile::Span;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::snapshot::SnapshotError;
+use crate::source::SourceError;
 use crate::store::StoreError;
 
 use super::FileError;
@@ -40,6 +41,8 @@ pub enum SolveErrorKind {
     File(#[from] FileError),
     #[error(transparent)]
     Context(#[from] ContextError),
+    #[error(transparent)]
+    Source(#[from] SourceError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
     #[error(transparent)]
@@ -82,6 +85,7 @@ impl SolveErrorKind {
         match self {
             SolveErrorKind::File(error) => error.hint(),
             SolveErrorKind::Context(error) => error.hint(),
+            SolveErrorKind::Source(error) => error.hint(),
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),

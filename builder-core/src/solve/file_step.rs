@@ -13,7 +13,7 @@ use crate::cache::{Cache, Layer};
 use crate::context::{Follow, LocalTree, find_ignore_file, resolve};
 use crate::image::{Descriptor, media_type};
 use crate::layer::Written;
-use crate::plan::{CopyOp, CopySource, MkdirOp};
+use crate::plan::{CopyOp, MkdirOp};
 use crate::progress::Event;
 use crate::store::RawBlobWriter;
 
@@ -73,19 +73,6 @@ fn owner(job: &Job, accounts: &Accounts, spec: &str) -> Result<(u32, u32), FileE
             message: format!("the image knows no `{name}`: the files belong to root"),
         });
     })
-}
-
-/// Names a source that cannot be had yet.
-pub(super) fn refuse(op: &CopyOp) -> Result<(), SolveErrorKind> {
-    for source in &op.sources {
-        let what = match source {
-            CopySource::Url { url, .. } => format!("ADD of a URL (`{url}`)"),
-            CopySource::Git { url, .. } => format!("ADD of a git repository (`{url}`)"),
-            CopySource::Tree { .. } | CopySource::Inline { .. } => continue,
-        };
-        return Err(SolveErrorKind::Unsupported { what });
-    }
-    Ok(())
 }
 
 fn on_parent(

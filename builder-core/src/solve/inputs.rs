@@ -20,6 +20,19 @@ pub struct ContextDir {
     pub path: PathBuf,
     /// The Dockerfile's path, beside which an ignore file of its own may be; `None` for a named context.
     pub dockerfile: Option<PathBuf>,
+    pub origin: Origin,
+}
+
+/// Where the files of a context's directory are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Origin {
+    /// The user's own: they belong to root in the image, and what they hold is remembered.
+    #[default]
+    Local,
+    /// Made for this build alone; as [`Origin::Local`] otherwise.
+    Fetched,
+    /// An archive, made for this build alone, whose owners count.
+    Archive,
 }
 
 /// How to solve.

@@ -11,6 +11,7 @@ use super::history::History;
 use super::inputs::{ContextDir, Inputs};
 use super::keys::Seen;
 use super::layers::{LayerLoader, worker};
+use super::remotes::Remotes;
 use super::selection::Selection;
 use super::trees::Context;
 use crate::cache::{Cache, Key, Layer};
@@ -38,6 +39,7 @@ pub(super) struct Shared {
     pub(super) helper: OnceCell<Helper>,
     pub(super) contexts: BTreeMap<Input, Context>,
     pub(super) looked: BTreeMap<Input, Looked>,
+    pub(super) remotes: Remotes,
     pub(super) definitions: Vec<Option<Key>>,
     pub(super) history: History,
     /// One for each vertex that may run at a time.

@@ -11,6 +11,7 @@ use super::history::History;
 use super::inputs::Inputs;
 use super::job::{Job, Looked, Shared};
 use super::layers::{self, LayerLoader, image_layers, worker};
+use super::remotes::{self, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, view};
 use super::{SolveError, SolveErrorKind, keys};
@@ -38,10 +39,13 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let plan = &inputs.plan;
     announce(&inputs);
     let at = |index: Input, kind: SolveErrorKind| located(&plan.vertices[index], kind);
-    let contexts = load_contexts(&inputs).await?;
-    let (definitions, looked, contexts) = {
+    let (contexts, remotes) = tokio::try_join!(load_contexts(&inputs), async {
+        let loaded = remotes::load(&inputs).await;
+        loaded.map_err(|(index, kind)| at(index, kind))
+    })?;
+    let (definitions, looked, contexts, remotes) = {
         let inputs = inputs.clone();
-        let defined = tokio::task::spawn_blocking(move || define(&inputs, contexts));
+        let defined = tokio::task::spawn_blocking(move || define(&inputs, contexts, remotes));
         match defined.await.map_err(worker) {
             Ok(defined) => defined.map_err(|(index, kind)| at(index, kind))?,
             Err(kind) => return Err(unplaced(kind)),
@@ -61,6 +65,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         helper: OnceCell::new(),
         contexts,
         looked,
+        remotes,
         definitions,
         history,
         slots: Semaphore::new(inputs.options.jobs.max(1)),
@@ -198,17 +203,19 @@ pub(super) fn finished(
     });
 }
 
-/// Definition keys, what was looked at for them, and the contexts.
+/// Definition keys, what was looked at for them, and what it was looked at in.
 type Defined = (
     Vec<Option<Key>>,
     BTreeMap<Input, Looked>,
     BTreeMap<Input, Context>,
+    Remotes,
 );
 
 /// Makes every definition key. What comes from a context is shown by its content: to list it is to know it.
 fn define(
     inputs: &Inputs,
     contexts: BTreeMap<Input, Context>,
+    remotes: Remotes,
 ) -> Result<Defined, (Input, SolveErrorKind)> {
     let plan = &inputs.plan;
     let mut shown: Vec<String> = Vec::with_capacity(plan.vertices.len());
@@ -216,7 +223,8 @@ fn define(
     let mut looked = BTreeMap::new();
     for (index, vertex) in plan.vertices.iter().enumerate() {
         let known = |input: Input| contexts.get(&input).map(|context| context.known.clone());
-        let (seen, selection) = look(vertex, &known).map_err(|error| (index, error.into()))?;
+        let looked_at = look(vertex, &known, &remotes);
+        let (seen, selection) = looked_at.map_err(|error| (index, error.into()))?;
         let base_digest = |base: &Base| inputs.base_digest(base);
         let key = keys::key(plan, index, &|it| shown[it].clone(), &seen, &base_digest);
         if let Some(selection) = selection {
@@ -232,7 +240,7 @@ fn define(
         });
         keys.push(key);
     }
-    Ok((keys, looked, contexts))
+    Ok((keys, looked, contexts, remotes))
 }
 
 fn chain_of(diff_ids: &[crate::digest::DiffId]) -> String {

@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use super::file::{FileError, Found, Source, SourceData};
+use super::remotes::Remotes;
 use super::trees::KnownTree;
 use crate::cache::{FileEntry, FileList};
 use crate::context::digests::Facts;
@@ -22,7 +23,11 @@ pub(super) struct Selection {
 }
 
 /// Looks up the sources of `op`; `trees` gives the tree of each, `None` for an empty one.
-pub(super) fn gather(op: &CopyOp, trees: &[Option<KnownTree>]) -> Result<Selection, FileError> {
+pub(super) fn gather(
+    op: &CopyOp,
+    trees: &[Option<KnownTree>],
+    remotes: &Remotes,
+) -> Result<Selection, FileError> {
     let exclude = exclude(op)?;
     let mut digest = Digester::new(op.chown.is_none());
     let mut sources = Vec::new();
@@ -62,8 +67,21 @@ pub(super) fn gather(op: &CopyOp, trees: &[Option<KnownTree>]) -> Result<Selecti
                     selected,
                 }
             }
-            // Refused before anything is gathered.
-            CopySource::Url { .. } | CopySource::Git { .. } => continue,
+            CopySource::Url { .. } | CopySource::Git { .. } => {
+                let Some(remote) = remotes.get(op, source) else {
+                    continue;
+                };
+                let mut selected = Vec::new();
+                for one in plain(&remote.known, &remote.pattern)? {
+                    if let Some(one) = digest.found(&remote.known, one, exclude.as_ref(), false)? {
+                        selected.push(one);
+                    }
+                }
+                SourceData::Tree {
+                    tree: remote.known.tree.clone(),
+                    selected,
+                }
+            }
         };
         sources.push(Source { data });
     }

@@ -7,6 +7,7 @@ use std::time::Instant;
 use super::file::FileError;
 use super::job::{Job, Shared};
 use super::layers::worker;
+use super::remotes::Remotes;
 use super::scheduler::{finished, id};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{KnownTree, view};
@@ -53,9 +54,6 @@ async fn step_in_slot(
 ) -> Result<Arc<Vec<Layer>>, SolveErrorKind> {
     let inputs = &job.inputs;
     let Shared { cache, history, .. } = &*job.shared;
-    if let Op::Copy(copy) = &vertex.op {
-        file_step::refuse(copy)?;
-    }
     let (content, selection) = content_key(job, index).await?;
     let forced = inputs.options.forced.contains(&index);
     if !forced && let Some(mut record) = cache.find(&content.digest) {
@@ -132,7 +130,7 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
         };
         let (seen, selection) = match job.shared.looked_at(index) {
             Some((seen, selection)) => (seen, Some(selection)),
-            None => look(vertex, &known)?,
+            None => look(vertex, &known, &job.shared.remotes)?,
         };
         let plan = &job.inputs.plan;
         let key = keys::key(plan, index, &shown, &seen, &|base| {
@@ -152,6 +150,7 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
 pub(super) fn look(
     vertex: &Vertex,
     known: &dyn Fn(Input) -> Option<KnownTree>,
+    remotes: &Remotes,
 ) -> Result<(Vec<Option<keys::Seen>>, Option<Selection>), FileError> {
     match &vertex.op {
         Op::Copy(copy) => {
@@ -164,15 +163,13 @@ pub(super) fn look(
                         Some(tree) => trees.push(Some(tree)),
                         None => return Ok((Vec::new(), None)),
                     },
-                    CopySource::Tree { from: None, .. } | CopySource::Inline { .. } => {
-                        trees.push(None);
-                    }
-                    CopySource::Url { .. } | CopySource::Git { .. } => {
-                        return Ok((Vec::new(), None));
-                    }
+                    CopySource::Tree { from: None, .. }
+                    | CopySource::Inline { .. }
+                    | CopySource::Url { .. }
+                    | CopySource::Git { .. } => trees.push(None),
                 }
             }
-            let selection = gather(copy, &trees)?;
+            let selection = gather(copy, &trees, remotes)?;
             let seen = (selection.content, selection.files.clone());
             Ok((vec![Some(seen)], Some(selection)))
         }

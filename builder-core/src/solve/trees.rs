@@ -5,7 +5,7 @@ use std::fs::File;
 use std::sync::Arc;
 
 use super::SolveErrorKind;
-use super::inputs::{ContextDir, Inputs};
+use super::inputs::{ContextDir, Inputs, Origin};
 use crate::cache::Layer;
 use crate::context::digests::DigestCache;
 use crate::context::{ContextError, LocalTree, Lookup, Node, RootTree, Tree, find_ignore_file};
@@ -37,6 +37,18 @@ impl Context {
             Some(_) => "the named context",
         };
         let ignore = find_ignore_file(&dir.path, dir.dockerfile.as_deref())?;
+        if dir.origin != Origin::Local {
+            let local = match dir.origin {
+                Origin::Archive => LocalTree::walk_with_owners(&dir.path, ignore, place)?,
+                _ => LocalTree::walk(&dir.path, ignore, place, None)?,
+            };
+            let local = Arc::new(local);
+            let known = KnownTree {
+                tree: local.clone(),
+                digests: Arc::new(DigestCache::in_memory()),
+            };
+            return Ok(Context { known, local });
+        }
         let local = Arc::new(LocalTree::walk(
             &dir.path,
             ignore,
