@@ -104,6 +104,9 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
         let (id, value) = secrets::read(text, environment)?;
         build = build.secret(id, value);
     }
+    if let Some(bytes) = args.max_layer_size {
+        build = build.max_layer_bytes(bytes);
+    }
     if let Some(jobs) = args.jobs {
         build = build.jobs(usize::from(jobs));
     }

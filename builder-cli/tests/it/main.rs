@@ -15,9 +15,11 @@
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
 //! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
 //! | `check`       | remarks in every format, exit codes, mends                                 |
+//! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
 //! | `escape`      | what a step must not reach is refused to it                                |
 //!
 //! A test that needs what this machine lacks says so in one line on stderr and returns.
+//! `LONG=1` adds the variants that take minutes.
 //! `CASE=name` runs the build cases whose name contains it; `BLESS=1` rewrites what they expect;
 //! `BUILDER=path` runs another program with the same flags.
 
@@ -30,6 +32,7 @@ mod crash;
 mod escape;
 mod explain;
 mod fixture;
+mod hostile_images;
 mod outputs;
 mod rootless;
 mod tree;

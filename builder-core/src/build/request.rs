@@ -51,6 +51,7 @@ pub struct Build {
     outputs: Vec<Output>,
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     no_cache: NoCache,
+    max_layer_bytes: Option<u64>,
     jobs: usize,
     pub(super) client: ClientOptions,
     helper: HelperPath,
@@ -97,6 +98,7 @@ impl Build {
             outputs: Vec::new(),
             secrets: BTreeMap::new(),
             no_cache: NoCache::default(),
+            max_layer_bytes: None,
             jobs: JOBS,
             client: ClientOptions::default(),
             helper: HelperPath::Current,
@@ -213,6 +215,15 @@ impl Build {
     #[must_use]
     pub fn no_cache_lines(mut self, lines: RangeInclusive<u32>) -> Self {
         self.no_cache.lines.push(lines);
+        self
+    }
+
+    /// Sets what one layer of a base, or an archive that ADD unpacks, may unpack to. Otherwise it is
+    /// [`Limits::FREE_BYTES`](crate::layer::Limits::FREE_BYTES), or
+    /// [`Limits::RATIO`](crate::layer::Limits::RATIO) times what it has compressed where that is more.
+    #[must_use]
+    pub fn max_layer_bytes(mut self, bytes: u64) -> Self {
+        self.max_layer_bytes = Some(bytes);
         self
     }
 
@@ -600,6 +611,7 @@ impl Build {
                 hosts: self.hosts.clone(),
                 now,
                 userxattr: self.rootless,
+                max_layer_bytes: self.max_layer_bytes,
             },
             cancel: self.cancel.clone(),
         })

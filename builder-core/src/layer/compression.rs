@@ -57,6 +57,9 @@ pub enum Format {
     None,
 }
 
+/// Memory for one xz stream; `xz -9` needs 65 MiB. zstd has its own limit, a window of 128 MiB.
+const XZ_BYTES: u64 = 256 << 20;
+
 /// Tells the form by the first bytes; six are enough.
 pub fn detect(start: &[u8]) -> Format {
     match start {
@@ -91,7 +94,10 @@ pub fn decompressor<'a>(mut inner: impl Read + Send + 'a) -> io::Result<Box<dyn 
         Format::Gzip => Box::new(flate2::bufread::MultiGzDecoder::new(buffered)),
         Format::Zstd => Box::new(zstd::stream::read::Decoder::with_buffer(buffered)?),
         Format::Bzip2 => Box::new(bzip2::bufread::MultiBzDecoder::new(buffered)),
-        Format::Xz => Box::new(liblzma::bufread::XzDecoder::new_multi_decoder(buffered)),
+        Format::Xz => Box::new(liblzma::bufread::XzDecoder::new_stream(
+            buffered,
+            liblzma::stream::Stream::new_stream_decoder(XZ_BYTES, liblzma::stream::CONCATENATED)?,
+        )),
         Format::None => Box::new(buffered),
     })
 }

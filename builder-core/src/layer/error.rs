@@ -33,14 +33,14 @@ pub enum LayerError {
     Unsafe { path: String, why: &'static str },
     #[error("hard link `{path}`: its target `{target}` does not exist")]
     LinkTarget { path: String, target: String },
-    #[error("cannot {action} `{path}`")]
+    #[error("cannot {action} `{path}`: {source}")]
     Io {
         action: &'static str,
         path: String,
         #[source]
         source: io::Error,
     },
-    #[error("cannot {action}")]
+    #[error("cannot {action}: {source}")]
     Stream {
         action: &'static str,
         #[source]
@@ -48,8 +48,19 @@ pub enum LayerError {
     },
 }
 
+/// A path may be a megabyte long; a message is not.
+const SHOWN_BYTES: usize = 300;
+
 /// Returns `path` as it is shown to people.
 pub(crate) fn shown(path: &[u8]) -> String {
+    if path.len() > SHOWN_BYTES {
+        let part = |bytes: &[u8]| bytes.escape_ascii().to_string();
+        let (start, end) = (
+            &path[..SHOWN_BYTES * 2 / 3],
+            &path[path.len() - SHOWN_BYTES / 3..],
+        );
+        return format!("{}…{}", part(start), part(end));
+    }
     match std::str::from_utf8(path) {
         Ok("") => "/".to_owned(),
         Ok(text) if !text.chars().any(char::is_control) => text.to_owned(),
@@ -58,6 +69,14 @@ pub(crate) fn shown(path: &[u8]) -> String {
 }
 
 impl LayerError {
+    /// What exceeds [`Limits::total_bytes`](super::Limits::total_bytes).
+    pub(crate) const SIZE: &str = "what it unpacks to";
+
+    /// Whether a caller may allow what was refused, by a higher limit.
+    pub fn is_size_limit(&self) -> bool {
+        matches!(self, LayerError::Limit { what, .. } if *what == Self::SIZE)
+    }
+
     /// Returns a closure for `map_err` that names the path and what was tried.
     pub(crate) fn io<E: Into<io::Error>>(
         action: &'static str,

@@ -17,14 +17,15 @@ use super::writer::BLOCK;
 use super::{Entry, EntryKind, LayerError};
 
 const BUFFER: usize = 128 * 1024;
+const HEADERS: &str = "the size of its extended headers";
 
 /// How much an archive may ask for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one PAX header or long name.
+    /// Bytes of all PAX headers and long names of one entry; global headers may have a sixteenth of it.
     pub pax_bytes: u64,
     pub entries: u64,
-    /// Bytes of all files together, holes included.
+    /// Bytes of all files together, holes included, and of the whole archive.
     pub total_bytes: u64,
 }
 
@@ -34,6 +35,22 @@ impl Default for Limits {
             pax_bytes: 1 << 20,
             entries: 20_000_000,
             total_bytes: 1 << 40,
+        }
+    }
+}
+
+impl Limits {
+    /// What an archive may always unpack to, unless told otherwise.
+    pub const FREE_BYTES: u64 = 4 << 30;
+    /// What it may unpack to beyond that: so many times its compressed size.
+    pub const RATIO: u64 = 100;
+
+    /// Returns the limits of an archive of `compressed` bytes: `total_bytes`, or what the defaults say.
+    pub fn of_compressed(compressed: u64, total_bytes: Option<u64>) -> Self {
+        let usual = Self::FREE_BYTES.max(compressed.saturating_mul(Self::RATIO));
+        Limits {
+            total_bytes: total_bytes.unwrap_or(usual),
+            ..Limits::default()
         }
     }
 }
@@ -62,6 +79,7 @@ pub struct Reader<R> {
     padding: u64,
     data: Data,
     globals: BTreeMap<Vec<u8>, Vec<u8>>,
+    global_bytes: u64,
     entries: u64,
     total: u64,
     over: bool,
@@ -104,6 +122,7 @@ impl<R: Read> Reader<R> {
             padding: 0,
             data: Data::Plain,
             globals: BTreeMap::new(),
+            global_bytes: 0,
             entries: 0,
             total: 0,
             over: false,
@@ -137,21 +156,17 @@ impl<R: Read> Reader<R> {
 
     /// Reads what follows the end of the archive, so that whoever hashes the stream has seen all of it.
     pub fn drain(&mut self) -> Result<(), LayerError> {
-        self.start = self.end;
-        let Reader { inner, buffer, .. } = self;
-        loop {
-            match inner.read(buffer) {
-                Ok(0) => return Ok(()),
-                Ok(_) => {}
-                Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
-                Err(e) => return Err(LayerError::stream("read the layer")(e)),
-            }
+        self.offset += (self.end - self.start) as u64;
+        while self.fill()? {
+            self.offset += self.end as u64;
         }
+        Ok(())
     }
 
     /// Reads headers up to one that is an entry of its own.
     fn own_header(&mut self, ahead: &mut Ahead) -> Result<Option<[u8; BLOCK]>, LayerError> {
         let mut described = false;
+        let mut bytes = 0;
         loop {
             self.name.clear();
             let Some(header) = self.block()? else {
@@ -179,7 +194,7 @@ impl<R: Read> Reader<R> {
             }
             match header[156] {
                 b'x' | b'X' => {
-                    let data = self.special(&header)?;
+                    let data = self.special(&header, &mut bytes)?;
                     for (key, value) in pax::decode(&data).map_err(|why| self.malformed(why))? {
                         if matches!(key, b"GNU.sparse.offset" | b"GNU.sparse.numbytes") {
                             let n = pax::number(value)
@@ -191,7 +206,13 @@ impl<R: Read> Reader<R> {
                     }
                 }
                 b'g' => {
-                    let data = self.special(&header)?;
+                    let data = self.special(&header, &mut bytes)?;
+                    self.global_bytes += data.len() as u64;
+                    // They stay, and are looked at for every entry.
+                    let limit = self.options.limits.pax_bytes / 16;
+                    if self.global_bytes > limit {
+                        return Err(self.limit(HEADERS, limit));
+                    }
                     for (key, value) in pax::decode(&data).map_err(|why| self.malformed(why))? {
                         if value.is_empty() {
                             self.globals.remove(key);
@@ -200,8 +221,12 @@ impl<R: Read> Reader<R> {
                         }
                     }
                 }
-                b'L' => ahead.long_name = Some(until_nul(&self.special(&header)?).to_vec()),
-                b'K' => ahead.long_link = Some(until_nul(&self.special(&header)?).to_vec()),
+                b'L' => {
+                    ahead.long_name = Some(until_nul(&self.special(&header, &mut bytes)?).to_vec())
+                }
+                b'K' => {
+                    ahead.long_link = Some(until_nul(&self.special(&header, &mut bytes)?).to_vec())
+                }
                 _ => return Ok(Some(header)),
             }
             described = header[156] != b'g';
@@ -313,7 +338,7 @@ impl<R: Read> Reader<R> {
             let size = self.sparse(header, &all, &pieces, size)?;
             self.total = self.total.saturating_add(size);
             if self.total > self.options.limits.total_bytes {
-                return Err(self.limit("the size of all files", self.options.limits.total_bytes));
+                return Err(self.limit(LayerError::SIZE, self.options.limits.total_bytes));
             }
             entry.kind = EntryKind::File { size };
             if entry.path.is_empty() {
@@ -404,7 +429,12 @@ impl<R: Read> Reader<R> {
             };
             take(&header[386..482]).ok_or_else(|| self.malformed(bad))?;
             let mut more = header[482] != 0;
+            let mut read = 0u64;
             while more {
+                read += BLOCK as u64;
+                if read > self.options.limits.pax_bytes {
+                    return Err(self.malformed(bad));
+                }
                 let block = self.block()?.ok_or_else(|| self.truncated())?;
                 take(&block[..504]).ok_or_else(|| self.malformed(bad))?;
                 more = block[504] != 0;
@@ -495,14 +525,15 @@ impl<R: Read> Reader<R> {
         Ok(())
     }
 
-    /// Reads the data of a header that describes the next one.
-    fn special(&mut self, header: &[u8; BLOCK]) -> Result<Vec<u8>, LayerError> {
+    /// Reads the data of a header that describes the next one, after `before` bytes of others.
+    fn special(&mut self, header: &[u8; BLOCK], before: &mut u64) -> Result<Vec<u8>, LayerError> {
         let size = field_number(&header[124..136])
             .and_then(|n| u64::try_from(n).ok())
             .ok_or_else(|| self.malformed("bad size"))?;
         let limit = self.options.limits.pax_bytes;
-        if size > limit {
-            return Err(self.limit("the size of an extended header", limit));
+        *before = before.saturating_add(size);
+        if *before > limit {
+            return Err(self.limit(HEADERS, limit));
         }
         self.begin(size)?;
         let mut data = vec![0; size as usize];
@@ -539,6 +570,7 @@ impl<R: Read> Reader<R> {
             return Ok(0);
         }
         let n = if self.start == self.end && want >= BUFFER {
+            self.within_limit()?;
             loop {
                 match self.inner.read(into) {
                     Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
@@ -583,6 +615,7 @@ impl<R: Read> Reader<R> {
     }
 
     fn fill(&mut self) -> Result<bool, LayerError> {
+        self.within_limit()?;
         self.start = 0;
         self.end = 0;
         loop {
@@ -595,6 +628,15 @@ impl<R: Read> Reader<R> {
                 Err(e) => return Err(LayerError::stream("read the layer")(e)),
             }
         }
+    }
+
+    /// What is passed over, or comes after the end, is counted as well.
+    fn within_limit(&self) -> Result<(), LayerError> {
+        let limit = self.options.limits.total_bytes;
+        if self.offset > limit {
+            return Err(self.limit(LayerError::SIZE, limit));
+        }
+        Ok(())
     }
 
     fn malformed(&self, why: &'static str) -> LayerError {

@@ -1,6 +1,7 @@
 //! Why a build failed, and at which step.
 
 use crate::context::ContextError;
+use crate::digest::Digest;
 use crate::dockerfile::Span;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
@@ -51,6 +52,12 @@ pub enum SolveErrorKind {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Store(#[from] StoreError),
+    #[error("layer {layer}: {source}")]
+    Unpack {
+        /// As stored.
+        layer: Digest,
+        source: SnapshotError,
+    },
     #[error("{what} is not supported yet")]
     Unsupported { what: String },
     #[error("secret `{id}` is required but was not given")]
@@ -86,6 +93,14 @@ impl SolveErrorKind {
             SolveErrorKind::File(error) => error.hint(),
             SolveErrorKind::Context(error) => error.hint(),
             SolveErrorKind::Source(error) => error.hint(),
+            SolveErrorKind::Unpack {
+                source: SnapshotError::Layer(error),
+                ..
+            } if error.is_size_limit() => Some(
+                "a layer may unpack to 4 GiB, or to 100 times its size where that is more; \
+                 --max-layer-size allows more"
+                    .to_owned(),
+            ),
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),

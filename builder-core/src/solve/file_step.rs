@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::file::{Accounts, Target, copy, make_directory};
+use super::file::{Accounts, Archives, Target, copy, make_directory};
 use super::inputs::{ContextDir, Inputs};
 use super::job::Job;
 use super::layers::worker;
@@ -34,8 +34,11 @@ pub(super) async fn run_copy(
                 Some(spec) => Some(owner(&job, accounts, spec)?),
                 None => None,
             };
-            let spool = job.inputs.store.tmp_dir();
-            copy(target, &op, &selection.sources, owner, spool)
+            let archives = Archives {
+                spool_dir: job.inputs.store.tmp_dir(),
+                max_bytes: job.inputs.options.max_layer_bytes,
+            };
+            copy(target, &op, &selection.sources, owner, archives)
         })
     })
     .await

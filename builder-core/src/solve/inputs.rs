@@ -54,6 +54,9 @@ pub struct SolveOptions {
     pub now: i64,
     /// Overlays are mounted inside a user namespace.
     pub userxattr: bool,
+    /// What a layer or an archive may unpack to, in bytes; `None` for the defaults of
+    /// [`Limits::of_compressed`](crate::layer::Limits::of_compressed).
+    pub max_layer_bytes: Option<u64>,
 }
 
 /// A plan and what it is solved with.

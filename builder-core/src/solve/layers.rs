@@ -12,10 +12,11 @@ use super::trees::{chains, stacked};
 use crate::cache::Layer;
 use crate::digest::{ChainId, ContentDigest, Digest};
 use crate::image::Reference;
-use crate::layer::Limits;
 use crate::layer::compression::decompressor;
+use crate::layer::{LayerError, Limits};
 use crate::progress::{Event, VertexId};
 use crate::registry::{Progress, Resolved, Source};
+use crate::snapshot::SnapshotError;
 
 /// The kernel's limit is 500 lower directories; the sandbox adds one for mount points.
 const MAX_LAYERS: usize = 499;
@@ -195,12 +196,12 @@ impl LayerLoader {
                     total: layer.blob.size,
                 };
                 let mut tar = decompressor(BufReader::with_capacity(256 << 10, counted))
-                    .map_err(|error| SolveErrorKind::io("decompress a layer", error))?;
-                let limits = Limits::default();
-                let unpacking = inputs
+                    .map_err(|error| unreadable(&layer, error))?;
+                let limits = limits(&inputs, &layer);
+                inputs
                     .snapshots
-                    .start_unpack(layer.diff_id, &mut tar, limits)?;
-                Ok::<_, SolveErrorKind>(unpacking)
+                    .start_unpack(layer.diff_id, &mut tar, limits)
+                    .map_err(|source| bad(&layer, source))
             });
             Ok::<_, SolveErrorKind>((at, unpacking.await.map_err(worker)??))
         });
@@ -211,7 +212,8 @@ impl LayerLoader {
                 inputs_there.snapshots.finish_unpack(unpacking, &stack)
             })
             .await
-            .map_err(worker)??;
+            .map_err(worker)?
+            .map_err(|source| bad(&layers[at], source))?;
             for skipped in unpacked.skipped {
                 inputs.events.emit(Event::Warning {
                     vertex: Some(vertex),
@@ -249,13 +251,31 @@ pub(super) fn unpack_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveE
         }
         let file = inputs.store.blobs().open(&layer.blob.digest)?;
         let mut tar = decompressor(BufReader::with_capacity(256 << 10, file))
-            .map_err(|error| SolveErrorKind::io("decompress a layer", error))?;
-        let limits = Limits::default();
+            .map_err(|error| unreadable(layer, error))?;
+        let limits = limits(inputs, layer);
         inputs
             .snapshots
-            .unpack(&chains[..=at], layer.diff_id, &mut tar, limits)?;
+            .unpack(&chains[..=at], layer.diff_id, &mut tar, limits)
+            .map_err(|source| bad(layer, source))?;
     }
     Ok(())
+}
+
+/// What a step of this build made is as large as it is: limits are for what comes from elsewhere.
+fn limits(inputs: &Inputs, layer: &Layer) -> Limits {
+    match layer.blob.digest == layer.diff_id.0 && layer.created.is_some() {
+        true => Limits::of_compressed(layer.blob.size, Some(u64::MAX)),
+        false => Limits::of_compressed(layer.blob.size, inputs.options.max_layer_bytes),
+    }
+}
+
+fn bad(layer: &Layer, source: SnapshotError) -> SolveErrorKind {
+    let layer = layer.blob.digest;
+    SolveErrorKind::Unpack { layer, source }
+}
+
+fn unreadable(layer: &Layer, error: std::io::Error) -> SolveErrorKind {
+    bad(layer, LayerError::stream("decompress it")(error).into())
 }
 
 pub(super) fn worker(error: tokio::task::JoinError) -> SolveErrorKind {

@@ -1,7 +1,7 @@
 //! ADD of a local archive: its files, at the destination.
 
 use std::fs::File;
-use std::io::{self, BufReader, Read, Seek, Write};
+use std::io::{BufReader, Read, Seek, Write};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,11 +10,20 @@ use super::error::shown;
 use super::target::{Data, Target};
 use crate::context::{Follow, Lookup, Node, Tree, join_path, parent_path, resolve};
 use crate::layer::compression::decompressor;
-use crate::layer::{Entry, EntryKind, Reader, ReaderOptions};
+use crate::layer::{Entry, EntryKind, LayerError, Limits, Reader, ReaderOptions};
+
+/// How archives of a build are read.
+#[derive(Clone, Copy)]
+pub(in crate::solve) struct Archives<'a> {
+    /// Where their files lie until the layer is written.
+    pub(in crate::solve) spool_dir: &'a Path,
+    /// What one may unpack to, if the author says.
+    pub(in crate::solve) max_bytes: Option<u64>,
+}
 
 /// How archives are unpacked by one step.
 pub(super) struct Unpack<'a> {
-    pub(super) spool_dir: &'a Path,
+    pub(super) archives: Archives<'a>,
     /// Of directories that are made and are not in the archive; what is in it keeps its owners, as in BuildKit.
     pub(super) made_owner: (u32, u32),
 }
@@ -33,18 +42,38 @@ impl Unpack<'_> {
         }
         let name = String::from_utf8_lossy(&node.path).into_owned();
         let base = target.make_directories(dest, self.made_owner)?;
-        let plain = decompressor(BufReader::new(tree.open(node)?)).map_err(FileError::Spool)?;
-        let mut reader = Reader::new(plain, ReaderOptions::default());
-        let mut spool = tempfile::tempfile_in(self.spool_dir).map_err(FileError::Spool)?;
+        let unreadable = |error| FileError::Unreadable {
+            name: name.clone(),
+            source: LayerError::stream("read the archive")(error),
+        };
+        let plain = decompressor(BufReader::new(tree.open(node)?)).map_err(unreadable)?;
+        let limits = Limits::of_compressed(node.stamp.size, self.archives.max_bytes);
+        let options = ReaderOptions {
+            whiteouts: false,
+            limits,
+        };
+        let mut reader = Reader::new(plain, options);
+        let mut spool = tempfile::tempfile_in(self.archives.spool_dir).map_err(FileError::Spool)?;
         let mut pieces: Vec<(Entry, Option<u64>)> = Vec::new();
-        while let Some(entry) = reader.next()? {
+        let mut buffer = vec![0; 128 << 10];
+        loop {
+            let Some(entry) = reader.next().map_err(|source| FileError::Unreadable {
+                name: name.clone(),
+                source,
+            })?
+            else {
+                break;
+            };
             let offset = match entry.kind {
                 EntryKind::File { .. } => {
                     let offset = spool.stream_position().map_err(FileError::Spool)?;
-                    io::copy(&mut reader, &mut spool).map_err(|source| FileError::Archive {
-                        name: name.clone(),
-                        source,
-                    })?;
+                    loop {
+                        let n = reader.read(&mut buffer).map_err(unreadable)?;
+                        if n == 0 {
+                            break;
+                        }
+                        spool.write_all(&buffer[..n]).map_err(FileError::Spool)?;
+                    }
                     Some(offset)
                 }
                 _ => None,

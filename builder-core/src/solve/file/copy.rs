@@ -1,7 +1,6 @@
 //! Sources onto a destination.
 
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::Arc;
 
 use super::error::shown;
@@ -45,13 +44,13 @@ pub(in crate::solve) fn copy(
     op: &CopyOp,
     sources: &[Source],
     owner: Option<(u32, u32)>,
-    spool_dir: &Path,
+    archives: archive::Archives<'_>,
 ) -> Result<(), FileError> {
     let mut copier = Copier {
         target,
         op,
         owner,
-        spool_dir,
+        archives,
     };
     for source in sources {
         match &source.data {
@@ -80,7 +79,7 @@ struct Copier<'t, 'o> {
     target: &'t mut Target,
     op: &'o CopyOp,
     owner: Option<(u32, u32)>,
-    spool_dir: &'o Path,
+    archives: archive::Archives<'o>,
 }
 
 impl Copier<'_, '_> {
@@ -154,7 +153,7 @@ impl Copier<'_, '_> {
         if self.op.unpack && selected.node.kind == NodeKind::File {
             let dest = self.op.dest.as_bytes();
             let unpack = archive::Unpack {
-                spool_dir: self.spool_dir,
+                archives: self.archives,
                 made_owner: self.made_owner(),
             };
             if unpack.try_unpack(self.target, tree.as_ref(), &selected.node, dest)? {

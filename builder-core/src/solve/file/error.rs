@@ -22,10 +22,7 @@ pub enum FileError {
     #[error("`{name}`: the archive holds the name `{entry}`, which leads out of its destination")]
     Escapes { name: String, entry: String },
     #[error("`{name}`: {source}")]
-    Archive {
-        name: String,
-        source: std::io::Error,
-    },
+    Unreadable { name: String, source: LayerError },
     #[error("`{name}`: `{entry}` is a hard link to `{target}`, which is not there")]
     LinkTarget {
         name: String,
@@ -59,6 +56,11 @@ impl FileError {
             ),
             FileError::UnknownGroup { .. } => Some(
                 "names are looked up in the image's /etc/group; use a number where it has none"
+                    .to_owned(),
+            ),
+            FileError::Unreadable { source, .. } if source.is_size_limit() => Some(
+                "an archive may unpack to 4 GiB, or to 100 times its size where that is more; \
+                 --max-layer-size allows more, and COPY takes it as it is"
                     .to_owned(),
             ),
             FileError::DirectoryOntoFile { .. } => {

@@ -15,6 +15,7 @@ mod mode;
 mod owner;
 mod target;
 
+pub(super) use archive::Archives;
 pub(super) use copy::{Found, Source, SourceData, copy, make_directory};
 pub use error::FileError;
 pub(super) use owner::{Account, Accounts};
