@@ -295,6 +295,20 @@ fn archives_that_contradict_themselves_are_refused() {
 }
 
 #[test]
+fn a_small_archive_may_unpack_to_much_and_a_large_one_to_a_hundred_times_its_size() {
+    for (compressed, told, expected) in [
+        (0, None, Limits::FREE_BYTES),
+        (1000, None, Limits::FREE_BYTES),
+        (1 << 30, None, 100 << 30),
+        (u64::MAX, None, u64::MAX),
+        (1 << 30, Some(5), 5),
+    ] {
+        let limits = Limits::of_compressed(compressed, told);
+        assert_eq!(limits.total_bytes, expected, "{compressed} {told:?}");
+    }
+}
+
+#[test]
 fn limits_hold() {
     let tar = write(
         &[file("a", "xx"), file(&"b".repeat(300), "y")],
@@ -314,7 +328,7 @@ fn limits_hold() {
                 total_bytes: 2,
                 ..Limits::default()
             },
-            "size of all files",
+            "what it unpacks to",
         ),
         (
             Limits {
