@@ -42,10 +42,11 @@ impl Unpack<'_> {
         }
         let name = String::from_utf8_lossy(&node.path).into_owned();
         let base = target.make_directories(dest, self.made_owner)?;
-        let unreadable = |error| FileError::Unreadable {
+        let bad = |source| FileError::Unreadable {
             name: name.clone(),
-            source: LayerError::stream("read the archive")(error),
+            source,
         };
+        let unreadable = |error| bad(LayerError::stream("read the archive")(error));
         let plain = decompressor(BufReader::new(tree.open(node)?)).map_err(unreadable)?;
         let limits = Limits::of_compressed(node.stamp.size, self.archives.max_bytes);
         let options = ReaderOptions {
@@ -56,14 +57,7 @@ impl Unpack<'_> {
         let mut spool = tempfile::tempfile_in(self.archives.spool_dir).map_err(FileError::Spool)?;
         let mut pieces: Vec<(Entry, Option<u64>)> = Vec::new();
         let mut buffer = vec![0; 128 << 10];
-        loop {
-            let Some(entry) = reader.next().map_err(|source| FileError::Unreadable {
-                name: name.clone(),
-                source,
-            })?
-            else {
-                break;
-            };
+        while let Some(entry) = reader.next().map_err(bad)? {
             let offset = match entry.kind {
                 EntryKind::File { .. } => {
                     let offset = spool.stream_position().map_err(FileError::Spool)?;
