@@ -213,7 +213,7 @@ impl LayerLoader {
             })
             .await
             .map_err(worker)?
-            .map_err(|source| bad(&layers[at], source))?;
+            .map_err(|source| bad(layers[at], source))?;
             for skipped in unpacked.skipped {
                 inputs.events.emit(Event::Warning {
                     vertex: Some(vertex),
