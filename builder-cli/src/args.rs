@@ -7,6 +7,8 @@ use clap::{
     Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
 };
 
+use builder_core::sandbox::Isolation;
+
 use crate::exit::Failure;
 use crate::outputs::PUSH;
 
@@ -105,6 +107,9 @@ pub(crate) struct BuildArgs {
     /// Print, at the end, which steps were cached and what changed for those that were not
     #[arg(long)]
     pub(crate) explain: bool,
+    /// Which way steps are run, see `builder doctor`: auto, overlay, copied
+    #[arg(long, value_name = "RUNG", default_value = "auto")]
+    pub(crate) isolation: Isolation,
     /// How many steps may run at a time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -246,7 +251,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
         false,
         "is not needed: no container is left behind",
     ),
-    ("isolation", true, NOT_YET),
     ("load", false, LOAD),
     ("memory", true, NOT_YET),
     ("memory-swap", true, NOT_YET),

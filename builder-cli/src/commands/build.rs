@@ -27,6 +27,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     let mode = mode(args.quiet, args.progress, environment);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let explain = args.explain;
+    let isolation = args.isolation;
     let outputs: Vec<Output> = args
         .output
         .iter()
@@ -38,7 +39,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         dests.push(dest(&output));
         build = build.output(output);
     }
-    let standing = sandbox::enter().map_err(Failure::Enter)?;
+    let standing = sandbox::enter_by(isolation).map_err(Failure::Enter)?;
     let build = build.standing(&standing);
 
     let runtime = super::runtime()?;

@@ -11,7 +11,7 @@
 //! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
-//! | `rootless`    | root and an ordinary user make the same layers                             |
+//! | `rungs`       | every way of running steps makes the same layers                           |
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
 //! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
 //! | `check`       | remarks in every format, exit codes, mends                                 |
@@ -34,7 +34,7 @@ mod explain;
 mod fixture;
 mod hostile_images;
 mod outputs;
-mod rootless;
+mod rungs;
 mod tree;
 mod users;
 mod web;

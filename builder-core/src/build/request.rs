@@ -25,7 +25,7 @@ use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, 
 use crate::progress::{Event, EventSink};
 use crate::registry::{Client, ClientOptions, Resolved};
 use crate::sandbox::{HelperPath, Standing};
-use crate::snapshot::Overlay;
+use crate::snapshot::{Copied, Overlay, Snapshotter};
 use crate::solve::{Inputs, NoCache, SolveOptions, Solved, forced, solve};
 use crate::store::Store;
 
@@ -55,8 +55,7 @@ pub struct Build {
     jobs: usize,
     pub(super) client: ClientOptions,
     helper: HelperPath,
-    rootless: bool,
-    isolation: Option<(String, String)>,
+    standing: Option<Standing>,
     resolv_conf: Option<Vec<u8>>,
     hosts: Vec<u8>,
     pub(super) cancel: CancellationToken,
@@ -102,8 +101,7 @@ impl Build {
             jobs: JOBS,
             client: ClientOptions::default(),
             helper: HelperPath::Current,
-            rootless: false,
-            isolation: None,
+            standing: None,
             resolv_conf: None,
             hosts: DEFAULT_HOSTS.as_bytes().to_vec(),
             cancel: CancellationToken::new(),
@@ -268,9 +266,7 @@ impl Build {
     /// Tells what [`crate::sandbox::init`] came to.
     #[must_use]
     pub fn standing(mut self, standing: &Standing) -> Self {
-        self.rootless = standing.rootless;
-        let rung = format!("{:?}", standing.rung).to_lowercase();
-        self.isolation = Some((rung, standing.reason.clone()));
+        self.standing = Some(standing.clone());
         self
     }
 
@@ -308,6 +304,15 @@ impl Build {
         Ok(known
             .map(|(base, found)| (base.clone(), info(base, found)))
             .collect())
+    }
+
+    /// Finds out which rung the store's file system allows.
+    fn settled(&self, store: &Store) -> Result<Option<Standing>, BuildError> {
+        let Some(mut standing) = self.standing.clone() else {
+            return Ok(None);
+        };
+        standing.settle(store.tmp_dir())?;
+        Ok(Some(standing))
     }
 
     pub(super) fn open_store(&self) -> Result<Store, BuildError> {
@@ -433,8 +438,12 @@ impl Build {
         let names = self.names()?;
         self.outputs.iter().try_for_each(Output::check)?;
         let store = self.open_store()?;
-        if let Some((rung, reason)) = self.isolation.clone() {
-            events.emit(Event::Isolation { rung, reason });
+        let standing = self.settled(&store)?;
+        if let Some(standing) = &standing {
+            events.emit(Event::Isolation {
+                rung: standing.rung.name().to_owned(),
+                reason: standing.reason.clone(),
+            });
         }
         let cancel = self.cancel.clone();
         self = tokio::select! {
@@ -465,7 +474,7 @@ impl Build {
                 message: format!("no step to run without the cache: {what} has none that is built"),
             });
         }
-        let mut inputs = self.inputs(plan, bases, &store, &events)?;
+        let mut inputs = self.inputs(plan, bases, &store, standing.as_ref(), &events)?;
         inputs.options.forced = forced.vertices;
         let inputs = Arc::new(inputs);
         let fail = move |error: crate::solve::SolveError| {
@@ -578,11 +587,18 @@ impl Build {
         plan: Plan,
         bases: BTreeMap<Base, Resolved>,
         store: &Store,
+        standing: Option<&Standing>,
         events: &Arc<dyn EventSink>,
     ) -> Result<Inputs, BuildError> {
         let contexts = self.context_dirs();
         let tmp = store.tmp_dir().join("snapshots");
-        let snapshots = Overlay::new(&store.snapshots_dir(), &tmp, self.rootless)?;
+        let rootless = standing.is_some_and(|standing| standing.rootless);
+        let snapshots: Arc<dyn Snapshotter> = match standing {
+            Some(standing) if !standing.overlay => {
+                Arc::new(Copied::new(&store.snapshots_dir_of("copied"), &tmp)?)
+            }
+            _ => Arc::new(Overlay::new(&store.snapshots_dir(), &tmp, rootless)?),
+        };
         let resolv_conf = match &self.resolv_conf {
             Some(bytes) => bytes.clone(),
             // A machine without the file has no name service to offer.
@@ -597,7 +613,7 @@ impl Build {
             contexts,
             secrets: self.secrets.clone(),
             store: store.clone(),
-            snapshots: Arc::new(snapshots),
+            snapshots,
             client: Client::new(self.client.clone()),
             helper: self.helper.clone(),
             events: events.clone(),
@@ -610,8 +626,8 @@ impl Build {
                 resolv_conf,
                 hosts: self.hosts.clone(),
                 now,
-                userxattr: self.rootless,
                 max_layer_bytes: self.max_layer_bytes,
+                userxattr: rootless,
             },
             cancel: self.cancel.clone(),
         })

@@ -23,5 +23,6 @@ pub use error::ContextError;
 pub use local::{IgnoreFile, LocalTree, find_ignore_file};
 pub use resolve::{Follow, resolve};
 pub use rooted::RootTree;
+pub(crate) use rooted::{is_carried, node_of};
 pub use select::{Selected, select};
 pub use tree::{Lookup, Node, NodeKind, Stamp, Tree, join_path, parent_path};

@@ -1,6 +1,7 @@
 //! A tree that is a root file system, or any directory, by its open directory.
 
 use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::File;
 use std::os::fd::{AsFd, OwnedFd};
 
@@ -51,20 +52,33 @@ impl RootTree {
             Err(Errno::NOENT | Errno::NOTDIR) => return Ok(None),
             Err(error) => return Err(error),
         };
-        let target = |_: ()| rustix::fs::readlinkat(&dir, name, Vec::new());
-        let kind = match FileType::from_raw_mode(stat.st_mode) {
-            FileType::Symlink => match target(()) {
-                Ok(target) => NodeKind::Symlink(target.into_bytes()),
-                Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
-                Err(error) => return Err(error),
-            },
-            other => match plain_kind(other, &stat) {
-                Some(kind) => kind,
-                None => return Ok(None),
-            },
-        };
-        Ok(Some(to_node(path, kind, &stat, self.has_owners)))
+        let read_link = || rustix::fs::readlinkat(&dir, name, Vec::new());
+        let mut node = node_of(path, &stat, read_link)?;
+        if let (Some(node), false) = (&mut node, self.has_owners) {
+            (node.uid, node.gid) = (0, 0);
+        }
+        Ok(node)
     }
+}
+
+/// Turns what the kernel says of a path into a node; `None` for what a tree cannot have.
+pub(crate) fn node_of(
+    path: Vec<u8>,
+    stat: &Stat,
+    read_link: impl FnOnce() -> Result<CString, Errno>,
+) -> Result<Option<Node>, Errno> {
+    let kind = match FileType::from_raw_mode(stat.st_mode) {
+        FileType::Symlink => match read_link() {
+            Ok(target) => NodeKind::Symlink(target.into_bytes()),
+            Err(Errno::NOENT | Errno::INVAL) => return Ok(None),
+            Err(error) => return Err(error),
+        },
+        other => match plain_kind(other, stat) {
+            Some(kind) => kind,
+            None => return Ok(None),
+        },
+    };
+    Ok(Some(to_node(path, kind, stat, true)))
 }
 
 fn plain_kind(file_type: FileType, stat: &Stat) -> Option<NodeKind> {
@@ -102,7 +116,7 @@ fn to_node(path: Vec<u8>, kind: NodeKind, stat: &Stat, has_owners: bool) -> Node
 }
 
 /// Attributes that belong to the machine rather than to the file.
-fn is_carried(name: &[u8]) -> bool {
+pub(crate) fn is_carried(name: &[u8]) -> bool {
     name == b"security.capability"
         || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
         || name.starts_with(b"system.posix_acl_")

@@ -327,7 +327,9 @@ impl Unpacker {
             return self.clear(at, name, path);
         };
         match stat(at, name) {
-            Err(Errno::NOENT) => put_whiteout(at, name).map_err(LayerError::io("remove", path)),
+            Err(Errno::NOENT) => {
+                put_whiteout(at, name, format).map_err(LayerError::io("remove", path))
+            }
             Err(e) => Err(LayerError::io("stat", path)(e)),
             Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
                 mark_opaque(at, name, format).map_err(LayerError::io("mark as opaque", path))
@@ -679,9 +681,24 @@ pub(crate) fn mark_opaque(
     xattr::set(at, name, key, b"y")
 }
 
-/// Puts overlayfs' mark of a removal.
-pub(crate) fn put_whiteout(at: BorrowedFd<'_>, name: &[u8]) -> Result<(), Errno> {
-    rustix::fs::mknodat(at, name, FileType::CharacterDevice, Mode::empty(), 0)
+/// Puts overlayfs' mark of a removal: the device 0:0, or, on a file system that is itself an overlay and refuses that one,
+/// an empty file with an attribute.
+pub(crate) fn put_whiteout(
+    at: BorrowedFd<'_>,
+    name: &[u8],
+    format: OverlayFormat,
+) -> Result<(), Errno> {
+    match rustix::fs::mknodat(at, name, FileType::CharacterDevice, Mode::empty(), 0) {
+        Err(Errno::PERM) => {}
+        other => return other,
+    }
+    let mode = Mode::RUSR | Mode::WUSR;
+    rustix::fs::mknodat(at, name, FileType::RegularFile, mode, 0)?;
+    let key: &[u8] = match format.userxattr {
+        true => b"user.overlay.whiteout",
+        false => b"trusted.overlay.whiteout",
+    };
+    xattr::set(at, name, key, b"y")
 }
 
 /// Removes `name`, with all that is in it; nothing there is no error. Directories that cannot be entered (overlayfs

@@ -46,6 +46,11 @@ pub(crate) fn set(dir: BorrowedFd<'_>, name: &[u8], key: &[u8], value: &[u8]) ->
     rustix::fs::lsetxattr(path_of(dir, name), key, value, XattrFlags::empty())
 }
 
+/// Removes an attribute.
+pub(crate) fn remove(dir: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Result<(), Errno> {
+    rustix::fs::lremovexattr(path_of(dir, name), key)
+}
+
 /// Is this overlayfs' own, or a label that belongs to the machine?
 pub(crate) fn is_private(key: &[u8]) -> bool {
     key.starts_with(b"trusted.overlay.")

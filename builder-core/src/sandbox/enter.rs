@@ -25,8 +25,9 @@ use super::error::{InitError, SandboxError};
 use super::id_map::{
     IdRange, free_start, in_initial_namespace, map_of, parse_map, subordinate_ranges,
 };
+use super::isolation::{Isolation, Rung};
 use super::mount_plan::Layers;
-use super::mounts::new_overlay;
+use super::mounts::{self, new_overlay};
 use super::protocol::{During, Failure};
 use crate::sys::{self, Side, SingleThread};
 
@@ -42,32 +43,34 @@ pub struct Standing {
     pub id_map: Vec<IdRange>,
     /// Of group ids.
     pub gid_map: Vec<IdRange>,
+    /// What was asked for.
+    pub isolation: Isolation,
     pub rung: Rung,
+    /// Steps' roots are overlays.
+    pub overlay: bool,
     /// Why this rung, in words.
     pub reason: String,
-}
-
-/// How steps get their root file systems, best first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Rung {
-    /// Namespaces, and overlays of snapshots.
-    Overlay,
-    /// Namespaces, and copies of snapshots: see [`Standing::settle`].
-    Copied,
 }
 
 impl Standing {
     /// Tries an overlay whose directories are in `directory`, and goes down a rung where that cannot be mounted.
     ///
     /// # Errors
-    /// `directory` cannot be written.
+    /// `directory` cannot be written; the rung that was asked for is not to be had.
     pub fn settle(&mut self, directory: &Path) -> Result<(), SandboxError> {
-        match probe_overlay(directory, self.rootless)? {
-            None => {}
-            Some(failure) => {
-                self.rung = Rung::Copied;
-                self.reason = format!("copied snapshots: {failure}");
-            }
+        if !self.overlay {
+            return Ok(());
+        }
+        let Some(failure) = probe_overlay(directory, self.rootless)? else {
+            return Ok(());
+        };
+        if self.isolation == Isolation::Only(Rung::Overlay) {
+            return Err(SandboxError::NoOverlay { failure });
+        }
+        self.overlay = false;
+        if self.rung == Rung::Overlay {
+            self.rung = Rung::Copied;
+            self.reason = format!("{}; no overlay: {failure}", self.reason);
         }
         Ok(())
     }
@@ -93,8 +96,15 @@ pub fn probe_overlay(directory: &Path, userxattr: bool) -> Result<Option<Failure
         userxattr,
     };
     match new_overlay(&layers) {
-        // an old kernel, which has mount(2) for it
-        Ok(_) | Err(Errno::INVAL | Errno::NOSYS) => Ok(None),
+        Ok(_) => Ok(None),
+        // an old kernel, which has mount(2) for it; or a file system that cannot hold an upper directory
+        Err(Errno::INVAL | Errno::NOSYS) => {
+            let on = place.path().join("on");
+            fs::create_dir(&on).during_at("make the directory", &on)?;
+            Ok(mounts::try_old_overlay(&layers, &on)
+                .during_at("mount an overlay in", directory)
+                .err())
+        }
         Err(errno) => Ok(Err::<(), _>(errno)
             .during_at("mount an overlay in", directory)
             .err()),
@@ -110,6 +120,14 @@ pub fn probe_overlay(directory: &Path, userxattr: bool) -> Result<Option<Failure
 /// What is missing, and what to do about it. After [`InitError::IdMapRefused`] and [`InitError::System`] the process
 /// may be half way in, and should end.
 pub fn enter() -> Result<Standing, InitError> {
+    enter_by(Isolation::Auto)
+}
+
+/// [`enter`], on the rung that is asked for.
+///
+/// # Errors
+/// As [`enter`]; the rung is not to be had.
+pub fn enter_by(isolation: Isolation) -> Result<Standing, InitError> {
     let proof = SingleThread::prove().map_err(|count| InitError::Threads { count })?;
     let (uid, gid) = (
         rustix::process::geteuid().as_raw(),
@@ -144,13 +162,19 @@ pub fn enter() -> Result<Standing, InitError> {
             .map(|text| parse_map(&text))
             .unwrap_or_default()
     };
+    let rung = match isolation {
+        Isolation::Auto => Rung::Overlay,
+        Isolation::Only(rung) => rung,
+    };
     Ok(Standing {
         rootless: !in_initial_namespace(),
         uid,
         gid,
         id_map: map("/proc/self/uid_map"),
         gid_map: map("/proc/self/gid_map"),
-        rung: Rung::Overlay,
+        isolation,
+        rung,
+        overlay: rung == Rung::Overlay,
         reason: reason.to_owned(),
     })
 }

@@ -35,6 +35,9 @@ pub enum SandboxError {
          `builder_core::sandbox::enter()` first"
     )]
     NotPermitted { errno: i32 },
+    /// The overlay rung was asked for.
+    #[error("overlays cannot be mounted where the store is: {failure}")]
+    NoOverlay { failure: Failure },
     /// A system call failed while the sandbox was being set up; the command was not started.
     #[error("cannot set up the sandbox: {0}")]
     Setup(Failure),

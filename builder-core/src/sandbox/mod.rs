@@ -43,6 +43,7 @@ mod enter;
 mod error;
 mod helper;
 mod id_map;
+mod isolation;
 mod mount_plan;
 mod mount_point;
 mod mounts;
@@ -52,10 +53,11 @@ mod seccomp;
 mod server;
 mod spec;
 
-pub use enter::{Rung, Standing, enter, probe_overlay};
+pub use enter::{Standing, enter, enter_by, probe_overlay};
 pub use error::{InitError, SandboxError};
 pub use helper::{Exit, Helper, HelperPath, Killer, Running};
 pub use id_map::IdRange;
+pub use isolation::{Isolation, Rung};
 pub use protocol::Failure;
 pub use spec::{Mount, MountSource, Network, Root, Security, Spec, User};
 

@@ -461,6 +461,17 @@ fn overlay_options(userxattr: bool) -> &'static [(&'static str, &'static str)] {
     if userxattr { &OPTIONS[..2] } else { OPTIONS }
 }
 
+/// Mounts an overlay in `directory` as older kernels do, and takes it off again.
+pub(super) fn try_old_overlay(layers: &Layers, directory: &Path) -> Result<(), Errno> {
+    let memory = rustix::fs::open(
+        directory,
+        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+        Mode::empty(),
+    )?;
+    drop(old_overlay(layers, &memory, "tried")?);
+    rustix::mount::unmount(directory.join("tried"), UnmountFlags::DETACH)
+}
+
 /// The same by mount(2). All options must fit into a page, so layers go by the names of descriptors.
 fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
     let mut open = Vec::new();

@@ -14,6 +14,8 @@
 //! Files are equal when mode, owner, size, device, attributes and the time in nanoseconds are. Where the time is in whole
 //! seconds on both sides, as in everything unpacked from a layer, it proves little and the bytes are compared.
 //!
+//! A copy of a tree is compared in the same way, less the files that its baseline knows to be untouched.
+//!
 //! One thread: a walk in parallel gained nothing with two cores, and steps already run beside each other.
 
 use std::collections::BTreeMap;
@@ -24,9 +26,10 @@ use std::path::PathBuf;
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 
+use super::baseline::Baseline;
 use super::merged::{self, Child, MergedDir, Stack};
 use super::{At as _, SnapshotError};
-use crate::layer::{Entry, EntryKind, shown, xattr};
+use crate::layer::{Entry, EntryKind, OverlayFormat, shown, xattr};
 
 /// One entry of the layer that the upper directory makes; see [`open_data`] for a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -54,15 +57,36 @@ pub fn changes(
     lowers: &[PathBuf],
     userxattr: bool,
 ) -> Result<Vec<Change>, SnapshotError> {
+    walk(upper, lowers, userxattr, None)
+}
+
+/// Returns what differs between `tree`, a copy of the whole tree of `lowers` in which a step ran, and that tree.
+pub(super) fn changes_of_copy(
+    tree: BorrowedFd<'_>,
+    lowers: &[PathBuf],
+    before: Option<&Baseline>,
+    format: OverlayFormat,
+) -> Result<Vec<Change>, SnapshotError> {
+    walk(tree, lowers, format.userxattr, before)
+}
+
+fn walk(
+    upper: BorrowedFd<'_>,
+    lowers: &[PathBuf],
+    userxattr: bool,
+    before: Option<&Baseline>,
+) -> Result<Vec<Change>, SnapshotError> {
     let stack =
         Stack::open(lowers, userxattr).map_err(SnapshotError::io("open a layer of", b""))?;
     let mut walk = Walk {
         userxattr,
+        before,
         nodes: Vec::new(),
     };
     walk.root(upper, stack.root())?;
     let lower = (!stack.root().is_empty()).then(|| stack.root());
-    walk.dir(upper, b"", lower, false, None)?;
+    // Nothing of the layers below shows through a copy, as if each of its directories were opaque.
+    walk.dir(upper, b"", lower, before.is_some(), None)?;
     Ok(finish(walk.nodes))
 }
 
@@ -72,14 +96,17 @@ struct Node {
     keep: bool,
     /// Device and inode of a file with several names.
     inode: Option<(u64, u64)>,
+    /// In a copy: the file had this name before the step.
+    had: bool,
 }
 
-struct Walk {
+struct Walk<'a> {
     userxattr: bool,
+    before: Option<&'a Baseline>,
     nodes: Vec<Node>,
 }
 
-impl Walk {
+impl Walk<'_> {
     fn root(&mut self, upper: BorrowedFd<'_>, lower: &MergedDir) -> Result<(), SnapshotError> {
         let facts = |dir: BorrowedFd<'_>| -> std::io::Result<_> {
             let stat = rustix::fs::statat(dir, ".", AtFlags::empty())?;
@@ -99,6 +126,7 @@ impl Walk {
                 parent: None,
                 keep: true,
                 inode: None,
+                had: false,
             });
         }
         Ok(())
@@ -151,6 +179,7 @@ impl Walk {
                         parent,
                         keep: true,
                         inode: None,
+                        had: false,
                     });
                 }
             }
@@ -175,6 +204,12 @@ impl Walk {
         hidden: bool,
         parent: Option<usize>,
     ) -> Result<(), SnapshotError> {
+        if self
+            .before
+            .is_some_and(|before| before.is_untouched(&path, &stat))
+        {
+            return Ok(());
+        }
         let kind = FileType::from_raw_mode(stat.st_mode);
         let (major, minor) = (
             rustix::fs::major(stat.st_rdev),
@@ -202,6 +237,7 @@ impl Walk {
                 lower.lookup(name).map_err(failed)?
             }
         };
+        let had = self.before.is_some_and(|before| before.had(&path, &stat));
         let xattrs = xattr::all(upper, name).at("read", &path)?;
         let entry = entry(path.clone(), kind_of, &stat, xattrs);
         let keep = match (&below, lower) {
@@ -227,6 +263,7 @@ impl Walk {
             parent,
             keep,
             inode: several.then_some((stat.st_dev, stat.st_ino)),
+            had,
         });
         let attribute = |key: &'static str| {
             let full = merged::key(key, self.userxattr);
@@ -325,7 +362,19 @@ fn finish(mut nodes: Vec<Node>) -> Vec<Change> {
             groups.entry(inode).or_default().push(i);
         }
     }
-    for group in groups.values() {
+    for mut group in groups.into_values() {
+        // Overlayfs copies one name up, and leaves the others what they were. In a copy all of them have changed:
+        // those that were there before are files of their own, and the first stands for them beside new names.
+        let (old, new): (Vec<usize>, Vec<usize>) = group.iter().partition(|i| nodes[**i].had);
+        if old.len() > 1 {
+            if old.iter().any(|i| nodes[*i].keep) {
+                old.iter().for_each(|i| nodes[*i].keep = true);
+            }
+            if new.is_empty() {
+                continue;
+            }
+            group.retain(|i| *i == old[0] || new.contains(i));
+        }
         // One changed name brings the others: they are one file in the tree, so they are in the layer.
         if !group.iter().any(|i| nodes[*i].keep) {
             continue;

@@ -1,5 +1,6 @@
 //! Lookups in a stack of overlay directories, as overlayfs itself would do them, without a mount.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
@@ -145,6 +146,15 @@ impl MergedDir {
         self.parts[index].as_fd()
     }
 
+    /// Returns the attributes of `name` in one part of the directory, of the part itself where `name` is empty.
+    pub(crate) fn xattrs(
+        &self,
+        index: usize,
+        name: &[u8],
+    ) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+        xattr::all(self.part(index), name)
+    }
+
     /// Is there no part? So in a stack of no layers.
     pub fn is_empty(&self) -> bool {
         self.parts.is_empty()
@@ -191,7 +201,7 @@ impl MergedDir {
 
     /// Returns the names in this directory, in byte order, without those removed.
     pub fn names(&self) -> io::Result<Vec<Vec<u8>>> {
-        let mut seen = std::collections::BTreeMap::new();
+        let mut seen = BTreeMap::new();
         for at in &self.parts {
             for (name, kind) in list(at.as_fd())? {
                 if seen.contains_key(&name) {

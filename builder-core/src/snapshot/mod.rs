@@ -16,22 +16,28 @@
 //!   from its layer.
 //! - [`changes`]: an upper directory compared with what is below, in layer order. Removals come out as explicit whiteouts,
 //!   which the OCI layer spec prefers, even where overlayfs marked a whole directory opaque.
+//! - Where no overlay can be mounted, [`Copied`] keeps the same layers: a step then works in a copy of the merged tree,
+//!   and its layer is what differs between before and after.
 //! - Root and user namespaces differ only in the prefix of overlayfs' attributes (`trusted.`, `user.` with
 //!   `userxattr`); layers come out the same.
 //!
 //! Not here: reading and writing tars (`layer`), the mount that a step runs in (`sandbox`).
 
+mod baseline;
 mod changes;
+mod copied;
+mod copy;
 mod merged;
 mod overlay;
 mod settle;
 mod view;
 
 pub use changes::{Change, changes, open_data};
+pub use copied::Copied;
 pub use merged::{Child, MergedDir, Stack};
 pub use overlay::{Active, Overlay, Snapshotter, Unpacking};
 pub use settle::settle;
-pub use view::View;
+pub use view::{Mounted, View};
 
 use std::io;
 

@@ -17,8 +17,10 @@ use rustix::fs::{FlockOperation, Mode, OFlags, RenameFlags};
 use rustix::io::Errno;
 use sha2::{Digest as _, Sha256};
 
+use super::baseline::Baseline;
 use super::settle::{dress, settle};
-use super::{SnapshotError, View};
+use super::view::Mounted;
+use super::{Change, SnapshotError, View, changes};
 use crate::digest::{ChainId, DiffId, Digest};
 use crate::layer::{
     Limits, OverlayFormat, Reader, ReaderOptions, UnpackOptions, Unpacked, Unpacker, clear_path,
@@ -62,8 +64,17 @@ pub trait Snapshotter: Send + Sync + std::fmt::Debug {
     /// Returns a place to change the tree of `parents` (base first) in.
     fn prepare(&self, parents: &[ChainId]) -> Result<Active, SnapshotError>;
 
-    /// Keeps what was made in `active` as the snapshot of `chain`; `None`: nothing was made, and nothing is kept.
-    fn commit(&self, active: Active, chain: Option<ChainId>) -> Result<(), SnapshotError>;
+    /// Returns what was changed in `active`, in layer order.
+    fn changes(&self, active: &Active) -> Result<Vec<Change>, SnapshotError>;
+
+    /// Keeps what was made in `active` as the snapshot of the last of `chains` (base first); `changed` is what
+    /// [`Snapshotter::changes`] said; where it is nothing, nothing is kept, and `chains` is the parents'.
+    fn commit(
+        &self,
+        active: Active,
+        changed: &[Change],
+        chains: &[ChainId],
+    ) -> Result<(), SnapshotError>;
 
     /// Returns the tree of `parents` (base first), to read.
     fn view(&self, parents: &[ChainId]) -> Result<View, SnapshotError>;
@@ -89,11 +100,20 @@ pub struct Unpacking {
 pub struct Active {
     /// Layers below, topmost first.
     pub lowers: Vec<PathBuf>,
-    /// What changes goes here: overlayfs' `upperdir`.
+    /// What changes goes here: overlayfs' `upperdir`; or the whole tree, see [`Active::is_copy`].
     pub upper: PathBuf,
     /// Overlayfs' `workdir`.
     pub work: PathBuf,
-    tmp: TmpDir,
+    pub(super) tmp: TmpDir,
+    /// How the copy was before anything ran in it.
+    pub(super) before: Option<Baseline>,
+}
+
+impl Active {
+    /// Is `upper` a copy of the whole tree, with nothing to be mounted below it?
+    pub fn is_copy(&self) -> bool {
+        self.before.is_some()
+    }
 }
 
 impl Overlay {
@@ -113,9 +133,12 @@ impl Overlay {
         })
     }
 
-    /// Returns whether overlayfs keeps its attributes as `user.overlay.*` here.
-    pub fn userxattr(&self) -> bool {
-        self.format.userxattr
+    pub(super) fn format(&self) -> OverlayFormat {
+        self.format
+    }
+
+    pub(super) fn tmp(&self) -> &Path {
+        &self.tmp
     }
 
     /// Removes what killed processes left in `tmp`; what is in use stays. Returns how many.
@@ -143,7 +166,7 @@ impl Overlay {
         }
     }
 
-    fn existing(&self, chains: &[ChainId]) -> Result<Vec<PathBuf>, SnapshotError> {
+    pub(super) fn existing(&self, chains: &[ChainId]) -> Result<Vec<PathBuf>, SnapshotError> {
         match chains.iter().find(|chain| !self.has(**chain)) {
             Some(chain) => Err(SnapshotError::Missing(*chain)),
             None => Ok(self.lowers(chains)),
@@ -152,7 +175,7 @@ impl Overlay {
 
     /// Gives `fs` in `tmp` its final name; one that is there already wins, and `fs` stays in `tmp`.
     /// Returns whether it has moved.
-    fn place(&self, tmp: &TmpDir, chain: ChainId) -> Result<bool, SnapshotError> {
+    pub(super) fn place(&self, tmp: &TmpDir, chain: ChainId) -> Result<bool, SnapshotError> {
         let to = self.dir.join(chain.0.hex());
         let ready = tmp.path().join("ready");
         DirBuilder::new()
@@ -254,13 +277,24 @@ impl Snapshotter for Overlay {
             upper: tmp.path().join("fs"),
             work: tmp.path().join("work"),
             tmp,
+            before: None,
         })
     }
 
-    fn commit(&self, mut active: Active, chain: Option<ChainId>) -> Result<(), SnapshotError> {
-        let moved = match chain {
-            Some(chain) => self.place(&active.tmp, chain)?,
-            None => true,
+    fn changes(&self, active: &Active) -> Result<Vec<Change>, SnapshotError> {
+        let upper = File::open(&active.upper).map_err(failed("open", &active.upper))?;
+        changes(upper.as_fd(), &active.lowers, self.format.userxattr)
+    }
+
+    fn commit(
+        &self,
+        mut active: Active,
+        changed: &[Change],
+        chains: &[ChainId],
+    ) -> Result<(), SnapshotError> {
+        let moved = match chains.last() {
+            Some(chain) if !changed.is_empty() => self.place(&active.tmp, *chain)?,
+            _ => true,
         };
         if moved {
             active.tmp.leave();
@@ -272,7 +306,7 @@ impl Snapshotter for Overlay {
         let lowers = self.existing(parents)?;
         let tmp = TmpDir::new(&self.tmp, "view")?;
         tmp.make("fs", 0o755)?;
-        View::new(&lowers, tmp, self.format.userxattr)
+        Mounted::new(&lowers, tmp, self.format.userxattr).map(View::Mounted)
     }
 }
 
@@ -382,7 +416,7 @@ pub(super) struct TmpDir {
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
 impl TmpDir {
-    fn new(tmp: &Path, kind: &str) -> Result<TmpDir, SnapshotError> {
+    pub(super) fn new(tmp: &Path, kind: &str) -> Result<TmpDir, SnapshotError> {
         loop {
             let n = COUNT.fetch_add(1, Ordering::Relaxed);
             let path = tmp.join(format!("{kind}-{}-{n}", std::process::id()));
@@ -420,7 +454,7 @@ impl TmpDir {
         self.left = true;
     }
 
-    fn make(&self, name: &str, mode: u32) -> Result<File, SnapshotError> {
+    pub(super) fn make(&self, name: &str, mode: u32) -> Result<File, SnapshotError> {
         let path = self.path.join(name);
         let mode = Mode::from_raw_mode(mode);
         let made = rustix::fs::mkdir(&path, mode)
@@ -450,7 +484,7 @@ fn remove(path: &Path) -> io::Result<()> {
     Ok(clear_path(File::open(parent)?.as_fd(), name.as_bytes())?)
 }
 
-fn failed<E: Into<io::Error>>(
+pub(super) fn failed<E: Into<io::Error>>(
     action: &'static str,
     path: &Path,
 ) -> impl FnOnce(E) -> SnapshotError {

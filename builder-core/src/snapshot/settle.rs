@@ -174,7 +174,7 @@ impl Settling<'_> {
         for name in self.lower.root().names().at("hide what is below", b"")? {
             match rustix::fs::statat(self.root, &name[..], AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => {
-                    put_whiteout(self.root, &name).at("hide what is below", b"")?
+                    put_whiteout(self.root, &name, self.format).at("hide what is below", b"")?
                 }
                 Err(e) => return Err(SnapshotError::io("hide what is below", b"")(e)),
                 Ok(stat) if FileType::from_raw_mode(stat.st_mode) == FileType::Directory => {
@@ -257,11 +257,11 @@ fn times(stat: &Stat) -> Timestamps {
     }
 }
 
-fn times_of(dir: BorrowedFd<'_>) -> Result<Timestamps, Errno> {
+pub(super) fn times_of(dir: BorrowedFd<'_>) -> Result<Timestamps, Errno> {
     Ok(times(&rustix::fs::statat(dir, ".", AtFlags::empty())?))
 }
 
-fn set_times(dir: BorrowedFd<'_>, times: &Timestamps) -> Result<(), Errno> {
+pub(super) fn set_times(dir: BorrowedFd<'_>, times: &Timestamps) -> Result<(), Errno> {
     rustix::fs::utimensat(dir, ".", times, AtFlags::empty())
 }
 
@@ -290,8 +290,8 @@ pub(super) fn dress(
     Ok(())
 }
 
-/// Copies a file, link, device or pipe from a lower layer.
-fn copy_up(
+/// Copies a file, link, device or pipe from a lower layer; shares its blocks where the file system can.
+pub(super) fn copy_up(
     from: BorrowedFd<'_>,
     name: &[u8],
     to: BorrowedFd<'_>,
@@ -307,7 +307,9 @@ fn copy_up(
                 OFlags::WRONLY | OFlags::CREATE | OFlags::EXCL | flags,
                 Mode::RUSR | Mode::WUSR,
             )?;
-            std::io::copy(&mut File::from(old), &mut File::from(new))?;
+            if stat.st_size > 0 && rustix::fs::ioctl_ficlone(&new, &old).is_err() {
+                std::io::copy(&mut File::from(old), &mut File::from(new))?;
+            }
         }
         FileType::Symlink => {
             let target = rustix::fs::readlinkat(from, name, Vec::new())?;

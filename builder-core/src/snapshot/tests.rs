@@ -17,7 +17,7 @@ pub(in crate::snapshot) fn userxattr() -> bool {
 
 /// Whiteouts and owners need a root; says so where there is none.
 #[expect(clippy::print_stderr, reason = "a skipped test names what it lacks")]
-fn root() -> bool {
+pub(in crate::snapshot) fn root() -> bool {
     let root = rustix::process::geteuid().is_root();
     if !root {
         eprintln!("skipped: needs root or a user namespace (chown, whiteouts)");
@@ -38,7 +38,7 @@ fn store() -> Store {
 }
 
 /// `d a`, `f a/x text`, `l a/y target`, `h b target`, `w a/x`, `o a`: an entry each.
-fn tar(lines: &[&str]) -> Vec<u8> {
+pub(in crate::snapshot) fn tar(lines: &[&str]) -> Vec<u8> {
     let mut writer = Writer::new(Vec::new(), WriterOptions::default());
     for line in lines {
         let mut words = line.split(' ');
@@ -108,9 +108,10 @@ fn unpacked(store: &Store, layers: &[&[&str]]) -> Vec<ChainId> {
 }
 
 #[expect(clippy::print_stderr, reason = "a skipped test names what it lacks")]
-fn view(store: &Store, chains: &[ChainId]) -> Option<View> {
+fn view(store: &Store, chains: &[ChainId]) -> Option<Mounted> {
     match store.overlay.view(chains) {
-        Ok(view) => Some(view),
+        Ok(View::Mounted(view)) => Some(view),
+        Ok(View::Layers(_)) => panic!("not a mount"),
         Err(SnapshotError::Mount { action, source }) => {
             eprintln!("skipped: no overlay mounts here: {action}: {source}");
             None
@@ -309,6 +310,12 @@ fn a_layer_that_is_not_what_was_promised_is_refused() {
     assert!(store.overlay.view(&[ChainId(wrong.0)]).is_err());
 }
 
+fn made() -> Change {
+    Change {
+        entry: Entry::whiteout("x"),
+    }
+}
+
 #[test]
 fn only_what_nobody_uses_is_swept() {
     if !root() {
@@ -323,11 +330,14 @@ fn only_what_nobody_uses_is_swept() {
     assert_eq!(store.overlay.sweep().expect("sweep"), 1);
     assert!(!left.exists() && active.upper.exists());
     let chain = ChainId(Digest::of(b"c"));
-    store.overlay.commit(active, Some(chain)).expect("commit");
+    store
+        .overlay
+        .commit(active, &[made()], &[chain])
+        .expect("commit");
     let again = store.overlay.prepare(&[chain]).expect("prepare");
     store
         .overlay
-        .commit(again, Some(chain))
+        .commit(again, &[made()], &[chain])
         .expect("the second is dropped");
     assert!(store.overlay.has(chain));
     store.overlay.remove(chain).expect("remove");
@@ -384,79 +394,88 @@ fn run(active: &Active, script: &str) -> Option<Vec<Change>> {
     Some(changes(upper.as_fd(), &active.lowers, userxattr()).expect("changes"))
 }
 
+pub(in crate::snapshot) const STEPS_BASE: &[&str] = &[
+    "d a",
+    "f a/x 1",
+    "f a/y 2",
+    "d b",
+    "d b/c",
+    "f b/c/z 3",
+    "f f same",
+    "l s f",
+];
+
+/// What a step does, and the layer that comes out of it.
+pub(in crate::snapshot) const STEPS: &[(&str, &str)] = &[
+    ("true", ""),
+    ("echo new > n", "file n"),
+    ("rm a/x", "dir a, whiteout a/x"),
+    ("rm -r a", "whiteout a"),
+    ("rm -r a; mkdir a", "dir a, whiteout a/x, whiteout a/y"),
+    (
+        "rm -r b; mkdir -p b/c; echo q > b/c/q",
+        "dir b, dir b/c, whiteout b/c/z, file b/c/q",
+    ),
+    ("rm -r a; echo q > a", "file a"),
+    (
+        "rm a/x; mkdir a/x; echo q > a/x/q",
+        "dir a, dir a/x, file a/x/q",
+    ),
+    ("mv a d", "whiteout a, dir d, file d/x, file d/y"),
+    ("echo q > n; rm n", ""),
+    ("chmod 700 b/c", "dir b, dir b/c"),
+    ("chmod 700 b/c; chmod 750 b/c", ""),
+    ("chmod 600 f; chmod 644 f", ""),
+    ("printf tame > f; touch -d @1000 f", "file f"),
+    ("printf same > f; touch -d @1000 f", ""),
+    ("touch -d @2000 f", "file f"),
+    ("ln f g", "file f, link g"),
+    ("ln -sf a s", "symlink s"),
+    ("ln -sfn f s; touch -hd @1000 s; chown -h 7:8 s", ""),
+    ("mkfifo p; chown 60000:60001 p", "fifo p"),
+    ("truncate -s 1M sparse", "file sparse"),
+    ("chmod 711 .", "dir "),
+    (
+        "cd b; mv c ../e; mkdir c",
+        "dir b, dir b/c, whiteout b/c/z, dir e, file e/z",
+    ),
+    ("printf q > \"$(printf 'n\\377')\"", "file n\\xff"),
+];
+
+/// The changes as `kind path, kind path`.
+pub(in crate::snapshot) fn shown(found: &[Change]) -> String {
+    let text: Vec<String> = found
+        .iter()
+        .map(|change| {
+            let kind = match change.entry.kind {
+                EntryKind::File { .. } => "file",
+                EntryKind::Directory => "dir",
+                EntryKind::Symlink { .. } => "symlink",
+                EntryKind::Hardlink { .. } => "link",
+                EntryKind::Whiteout => "whiteout",
+                EntryKind::Fifo => "fifo",
+                _ => "?",
+            };
+            format!("{kind} {}", change.entry.path.escape_ascii())
+        })
+        .collect();
+    text.join(", ")
+}
+
 #[test]
 fn what_a_step_did_comes_out_as_a_layer() {
     if !root() {
         return;
     }
-    let base: &[&str] = &[
-        "d a",
-        "f a/x 1",
-        "f a/y 2",
-        "d b",
-        "d b/c",
-        "f b/c/z 3",
-        "f f same",
-        "l s f",
-    ];
-    let cases: &[(&str, &str)] = &[
-        ("true", ""),
-        ("echo new > n", "file n"),
-        ("rm a/x", "dir a, whiteout a/x"),
-        ("rm -r a", "whiteout a"),
-        ("rm -r a; mkdir a", "dir a, whiteout a/x, whiteout a/y"),
-        (
-            "rm -r b; mkdir -p b/c; echo q > b/c/q",
-            "dir b, dir b/c, whiteout b/c/z, file b/c/q",
-        ),
-        ("rm -r a; echo q > a", "file a"),
-        (
-            "rm a/x; mkdir a/x; echo q > a/x/q",
-            "dir a, dir a/x, file a/x/q",
-        ),
-        ("mv a d", "whiteout a, dir d, file d/x, file d/y"),
-        ("echo q > n; rm n", ""),
-        ("chmod 700 b/c", "dir b, dir b/c"),
-        ("chmod 700 b/c; chmod 750 b/c", ""),
-        ("chmod 600 f; chmod 644 f", ""),
-        ("printf tame > f; touch -d @1000 f", "file f"),
-        ("printf same > f; touch -d @1000 f", ""),
-        ("touch -d @2000 f", "file f"),
-        ("ln f g", "file f, link g"),
-        ("ln -sf a s", "symlink s"),
-        ("ln -sfn f s; touch -hd @1000 s; chown -h 7:8 s", ""),
-        ("mkfifo p; chown 60000:60001 p", "fifo p"),
-        ("truncate -s 1M sparse", "file sparse"),
-        ("chmod 711 .", "dir "),
-        (
-            "cd b; mv c ../e; mkdir c",
-            "dir b, dir b/c, whiteout b/c/z, dir e, file e/z",
-        ),
-        ("printf q > \"$(printf 'n\\377')\"", "file n\\xff"),
-    ];
-    for (script, expected) in cases {
+    for (script, expected) in STEPS {
         let store = store();
-        let chains = unpacked(&store, &[base]);
+        let chains = unpacked(&store, &[STEPS_BASE]);
         let active = store.overlay.prepare(&chains).expect("prepare");
         let Some(found) = run(&active, script) else {
             return;
         };
-        let text: Vec<String> = found
-            .iter()
-            .map(|change| {
-                let kind = match change.entry.kind {
-                    EntryKind::File { .. } => "file",
-                    EntryKind::Directory => "dir",
-                    EntryKind::Symlink { .. } => "symlink",
-                    EntryKind::Hardlink { .. } => "link",
-                    EntryKind::Whiteout => "whiteout",
-                    EntryKind::Fifo => "fifo",
-                    _ => "?",
-                };
-                format!("{kind} {}", change.entry.path.escape_ascii())
-            })
-            .collect();
-        assert_eq!(text.join(", "), *expected, "{script}");
+        let text = shown(&found);
+        assert_eq!(text, *expected, "{script}");
         assert!(found.is_sorted_by(|a, b| crate::layer::order(&a.entry, &b.entry).is_lt()));
 
         // Written, unpacked on top of the base again: the tree that the step left.
@@ -485,7 +504,10 @@ fn what_a_step_did_comes_out_as_a_layer() {
         };
         let again = listing::of_dir(again.root()).expect("list");
         both[1] = ChainId(Digest::of(script.as_bytes()));
-        store.overlay.commit(active, Some(both[1])).expect("commit");
+        if found.is_empty() {
+            both.pop();
+        }
+        store.overlay.commit(active, &found, &both).expect("commit");
         let Some(left) = view(&store, &both) else {
             return;
         };
@@ -515,10 +537,7 @@ fn a_step_on_nothing() {
     assert_eq!(paths, [&b"d"[..], b"d/f", b"d/g"]);
     let target = b"d/f".to_vec();
     assert_eq!(found[2].entry.kind, EntryKind::Hardlink { target });
-    let view = store
-        .overlay
-        .view(&[])
-        .expect("an empty tree needs no mount");
+    let view = view(&store, &[]).expect("an empty tree needs no mount");
     assert_eq!(listing::of_dir(view.root()).expect("list"), "");
 }
 

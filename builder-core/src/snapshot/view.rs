@@ -10,18 +10,27 @@ use rustix::mount::{
     fsconfig_set_flag, fsconfig_set_string, fsmount, fsopen,
 };
 
-use super::SnapshotError;
 use super::overlay::TmpDir;
+use super::{SnapshotError, Stack};
 
 /// A merged, read-only tree. It is gone when dropped.
 #[derive(Debug)]
-pub struct View {
+pub enum View {
+    /// As the kernel shows it.
+    Mounted(Mounted),
+    /// To be looked up layer by layer, where nothing can be mounted.
+    Layers(Stack),
+}
+
+/// A mount that is in no mount namespace's tree.
+#[derive(Debug)]
+pub struct Mounted {
     root: OwnedFd,
     /// Holds the empty directory that a stack of fewer than two needs.
     _empty: TmpDir,
 }
 
-impl View {
+impl Mounted {
     /// Returns the root directory; paths below it are for openat2 with RESOLVE_IN_ROOT.
     pub fn root(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
@@ -32,11 +41,11 @@ impl View {
         lowers: &[PathBuf],
         empty: TmpDir,
         userxattr: bool,
-    ) -> Result<View, SnapshotError> {
+    ) -> Result<Mounted, SnapshotError> {
         let bottom = empty.path().join("fs");
         if lowers.is_empty() {
             let root = open(&bottom).map_err(mount("open an empty directory"))?;
-            return Ok(View {
+            return Ok(Mounted {
                 root,
                 _empty: empty,
             });
@@ -49,7 +58,7 @@ impl View {
             Some(root) => root,
             None => attached(&layers, &empty.path().join("mnt"), userxattr)?,
         };
-        Ok(View {
+        Ok(Mounted {
             root,
             _empty: empty,
         })
@@ -115,7 +124,7 @@ fn attached(layers: &[OwnedFd], place: &Path, userxattr: bool) -> Result<OwnedFd
 mod tests {
     use super::*;
 
-    /// The way for older kernels, which `View::new` does not take here.
+    /// The way for older kernels, which `Mounted::new` does not take here.
     #[test]
     #[expect(clippy::print_stderr, reason = "a skipped test names what it lacks")]
     fn a_mount_that_is_detached_again_can_be_read() {

@@ -25,6 +25,7 @@ mod history;
 mod inputs;
 mod job;
 mod keys;
+mod layered_tree;
 mod layers;
 mod remotes;
 mod run_step;

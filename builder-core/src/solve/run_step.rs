@@ -2,11 +2,12 @@
 
 use std::ffi::OsString;
 use std::fs::File;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use rustix::event::{PollFd, PollFlags};
+use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 
@@ -26,7 +27,7 @@ use crate::progress::{Event, Stream};
 use crate::sandbox::{
     self, Exit, Killer, Network, Root, Running, SandboxError, Security, Spec, User,
 };
-use crate::snapshot::{Active, changes, open_data};
+use crate::snapshot::{Active, open_data};
 use crate::store::Lock;
 
 /// Runs `op` on `parent` and returns the layer it made.
@@ -168,13 +169,7 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
     }
     let options = &inputs.options;
     Spec {
-        root: Root::Overlay {
-            lowers: active.lowers.clone(),
-            upper: active.upper.clone(),
-            work: active.work.clone(),
-            userxattr: options.userxattr,
-            stubs: Some(inputs.store.tmp_dir().to_owned()),
-        },
+        root: root_of(inputs, active),
         args: op.args.iter().map(OsString::from).collect(),
         env,
         cwd: PathBuf::from(&op.cwd),
@@ -193,6 +188,32 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
         resolv_conf: options.resolv_conf.clone(),
         hosts: options.hosts.clone(),
     }
+}
+
+fn root_of(inputs: &Inputs, active: &Active) -> Root {
+    if active.is_copy() {
+        return Root::Directory(active.upper.clone());
+    }
+    Root::Overlay {
+        lowers: active.lowers.clone(),
+        upper: active.upper.clone(),
+        work: active.work.clone(),
+        userxattr: inputs.options.userxattr,
+        stubs: Some(inputs.store.tmp_dir().to_owned()),
+    }
+}
+
+/// Finds `path` in a copied tree; links in it lead where they would with the tree as `/`.
+fn in_copy(tree: &Path, path: &str) -> std::io::Result<PathBuf> {
+    let open = |at: BorrowedFd<'_>, path: &str, resolve| {
+        let flags = OFlags::PATH | OFlags::CLOEXEC;
+        rustix::fs::openat2(at, path, flags, Mode::empty(), resolve)
+    };
+    let root = File::open(tree)?;
+    let inside = path.trim_start_matches('/');
+    let inside = if inside.is_empty() { "." } else { inside };
+    let found = open(root.as_fd(), inside, ResolveFlags::IN_ROOT)?;
+    std::fs::read_link(format!("/proc/self/fd/{}", found.as_raw_fd()))
 }
 
 fn mount(job: &Job, mount: &MountOp, prepared: &mut Prepared) -> Result<(), SolveErrorKind> {
@@ -273,6 +294,13 @@ fn mount(job: &Job, mount: &MountOp, prepared: &mut Prepared) -> Result<(), Solv
                 return Ok(());
             }
             let scratch = inputs.snapshots.prepare(&chains(&layers))?;
+            if scratch.is_copy() {
+                let source = in_copy(&scratch.upper, path)
+                    .map_err(|error| SolveErrorKind::io(format!("find {path} to mount"), error))?;
+                push(sandbox::MountSource::Bind(source), !*read_write);
+                prepared.scratch.push(scratch);
+                return Ok(());
+            }
             push(
                 sandbox::MountSource::Overlay {
                     lowers: scratch.lowers.clone(),
@@ -479,7 +507,7 @@ fn keep(
     let clamp_mtime = inputs.plan.source_date_epoch;
     let upper = File::open(&active.upper)
         .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
-    let changed = changes(upper.as_fd(), &active.lowers, inputs.options.userxattr)?;
+    let changed = inputs.snapshots.changes(&active)?;
     let out = inputs.store.blobs().raw_writer()?;
     let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
     let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
@@ -502,9 +530,9 @@ fn keep(
     if layer.diff_id == written.diff_id {
         let mut stack = parent.to_vec();
         stack.push(layer.clone());
-        if let Some(top) = chains(&stack).last().copied() {
-            let made = (!layer.diff_id.is_empty_layer()).then_some(top);
-            inputs.snapshots.commit(active, made)?;
+        let chains = chains(&stack);
+        inputs.snapshots.commit(active, &changed, &chains)?;
+        if let Some(top) = chains.last().copied() {
             job.loader.unpacked(top);
             if !accounts.may_change(changed.iter().map(|change| &change.entry)) {
                 let known = job.shared.accounts.lock();

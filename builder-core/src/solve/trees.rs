@@ -6,11 +6,12 @@ use std::sync::Arc;
 
 use super::SolveErrorKind;
 use super::inputs::{ContextDir, Inputs, Origin};
+use super::layered_tree::LayeredTree;
 use crate::cache::Layer;
 use crate::context::digests::DigestCache;
 use crate::context::{ContextError, LocalTree, Lookup, Node, RootTree, Tree, find_ignore_file};
 use crate::digest::{ChainId, ContentDigest, DiffId};
-use crate::snapshot::View;
+use crate::snapshot::{Mounted, View};
 
 /// A tree with what is known of its files.
 #[derive(Clone)]
@@ -84,7 +85,7 @@ pub(super) fn store_inode(inputs: &Inputs) -> Option<(u64, u64)> {
 /// A root file system, read through a mount that goes when this does.
 struct ViewTree {
     tree: RootTree,
-    _view: View,
+    _view: Mounted,
 }
 
 impl Lookup for ViewTree {
@@ -117,16 +118,20 @@ impl Tree for ViewTree {
 
 /// Shows the root file system of `layers`, which are unpacked.
 pub(super) fn view(inputs: &Inputs, layers: &[Layer]) -> Result<KnownTree, SolveErrorKind> {
-    let view = inputs.snapshots.view(&chains(layers))?;
-    let root = view
-        .root()
-        .try_clone_to_owned()
-        .map_err(|error| SolveErrorKind::io("look at a snapshot", error))?;
+    const PLACE: &str = "that stage or image";
+    let tree: Arc<dyn Tree> = match inputs.snapshots.view(&chains(layers))? {
+        View::Layers(stack) => Arc::new(LayeredTree::new(stack, PLACE)),
+        View::Mounted(view) => {
+            let root = view.root().try_clone_to_owned();
+            let root = root.map_err(|error| SolveErrorKind::io("look at a snapshot", error))?;
+            Arc::new(ViewTree {
+                tree: RootTree::new(root, PLACE),
+                _view: view,
+            })
+        }
+    };
     Ok(KnownTree {
-        tree: Arc::new(ViewTree {
-            tree: RootTree::new(root, "that stage or image"),
-            _view: view,
-        }),
+        tree,
         digests: Arc::new(DigestCache::in_memory()),
     })
 }

@@ -112,6 +112,11 @@ impl Store {
         self.root().join("snapshots")
     }
 
+    /// Returns the directory of unpacked layers of a rung that keeps them in another form: none reads those of another.
+    pub fn snapshots_dir_of(&self, form: &str) -> PathBuf {
+        self.root().join(format!("snapshots-{form}"))
+    }
+
     /// Returns the directory of records and caches.
     pub fn cache_dir(&self) -> PathBuf {
         self.root().join("cache")
@@ -181,11 +186,13 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
     let Ok(entries) = fs::read_dir(root) else {
         return Ok(());
     };
-    const OURS: [&str; 7] = [
+    const OURS: [&str; 9] = [
         "blobs",
         "cache",
         "locks",
         "snapshots",
+        "snapshots-copied",
+        "snapshots-single",
         "tmp",
         "oci-layout",
         "index.json",

@@ -1,0 +1,168 @@
+//! Every rung of the ladder makes the same layers: root on overlays, compared with each of the others.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::build_cases::{self, Case};
+use crate::fixture;
+use crate::tree::Image;
+use crate::users::ordinary_user;
+
+/// A way of running steps, and who runs it.
+struct Rung {
+    isolation: &'static str,
+    ordinary_user: bool,
+}
+
+const RUNGS: &[Rung] = &[
+    Rung {
+        isolation: "overlay",
+        ordinary_user: true,
+    },
+    Rung {
+        isolation: "copied",
+        ordinary_user: false,
+    },
+    Rung {
+        isolation: "copied",
+        ordinary_user: true,
+    },
+];
+
+/// What is needed to become an ordinary user with subordinate ids; says so where it is not there.
+fn other_user() -> Option<(String, u32, u32)> {
+    for tool in ["newuidmap", "newgidmap", "setpriv"] {
+        if !fixture::has(tool) {
+            fixture::skip("rungs of an ordinary user", tool);
+            return None;
+        }
+    }
+    let user = ordinary_user();
+    if user.is_none() {
+        fixture::skip(
+            "rungs of an ordinary user",
+            "an ordinary user with 65536 ids in /etc/subuid",
+        );
+    }
+    user
+}
+
+#[test]
+fn every_rung_makes_the_same_layers() {
+    let Some(base) = fixture::base("rungs") else {
+        return;
+    };
+    if !fixture::is_root() {
+        return fixture::skip("rungs", "to be run by root, which then gives rights up");
+    }
+    let user = other_user();
+    let temp = fixture::temp_dir();
+    let program = temp.path().join("builder");
+    fs::copy(fixture::program(), &program).expect("copy the program");
+    fixture::set_mode(&program, 0o755);
+    let home = temp.path().join("home");
+    fs::create_dir(&home).expect("mkdir");
+    if let Some((_, uid, gid)) = &user {
+        std::os::unix::fs::chown(&home, Some(*uid), Some(*gid)).expect("chown");
+    }
+
+    let mut wrong = Vec::new();
+    let mut compared = 0;
+    for dir in build_cases::all() {
+        let case = Case::load(&dir);
+        if case.fails() || !case.fits_ordinary_user() {
+            continue;
+        }
+        let name = build_cases::name(&dir);
+        // A folder of its own: the checkout may be out of the user's reach.
+        let here = temp.path().join(&name);
+        fixture::copy_tree(&dir, &here);
+        let context = here.join("written-context");
+        case.write_context(&dir, &context);
+        // A user builds what is the user's: a folder that nobody else may read is in one of the cases.
+        if let Some((_, uid, gid)) = &user {
+            let chown = Command::new("chown")
+                .args(["-hR", &format!("{uid}:{gid}")])
+                .arg(&context)
+                .status();
+            assert!(chown.is_ok_and(|it| it.success()), "chown of the context");
+        }
+        let build = |command: &mut Command, isolation: &str, store: &Path, out: &Path| {
+            command.args(["build", "--isolation", isolation, "--root"]);
+            command.arg(store);
+            for (name, tag) in [("busybox", "latest"), ("busybox:onbuild", "onbuild")] {
+                command
+                    .arg("--build-context")
+                    .arg(format!("{name}=oci-layout://{}:{tag}", base.display()));
+            }
+            command
+                .arg("--progress=plain")
+                .arg("--output")
+                .arg(format!("type=oci,dest={},tar=false", out.display()));
+            case.arguments(&here, &context, command);
+            command.env("SOURCE_DATE_EPOCH", "1700000000");
+            fixture::run(command)
+        };
+        let first_out = here.join("first-out");
+        let store = temp.path().join("first-store");
+        let first = build(&mut Command::new(&program), "overlay", &store, &first_out);
+        if first.code != Some(0) {
+            wrong.push(format!("── {name} ──\n{}", first.stderr));
+            continue;
+        }
+        for rung in RUNGS {
+            let mut command = Command::new(&program);
+            let mut whose = temp.path();
+            if rung.ordinary_user {
+                let Some((user, uid, gid)) = &user else {
+                    continue;
+                };
+                whose = &home;
+                command = Command::new("setpriv");
+                command
+                    .arg(format!("--reuid={uid}"))
+                    .arg(format!("--regid={gid}"))
+                    .args(["--clear-groups", "--inh-caps=-all", "--"])
+                    .arg(&program)
+                    .current_dir(&home)
+                    .env("HOME", &home)
+                    .env("USER", user)
+                    .env("XDG_RUNTIME_DIR", &home)
+                    .env_remove("XDG_DATA_HOME");
+            }
+            let isolation = rung.isolation;
+            let who = if rung.ordinary_user { "a user" } else { "root" };
+            let title = format!("{name}, {isolation} as {who}");
+            let out = whose.join(format!("out-{name}-{isolation}"));
+            let store = whose.join(format!("store-{isolation}"));
+            let ended = build(&mut command, isolation, &store, &out);
+            if ended.code != Some(0) {
+                wrong.push(format!("── {title} ──\n{}", ended.stderr));
+                continue;
+            }
+            let said = format!("isolation: {isolation} (");
+            assert!(ended.stderr.contains(&said), "{title}: {}", ended.stderr);
+            let (one, two) = (Image::open(&first_out, None), Image::open(&out, None));
+            if one.diff_ids() != two.diff_ids() {
+                let base = Image::open(base, Some("latest"));
+                wrong.push(format!(
+                    "── {title} ── other layers\nfirst:\n{}then:\n{}",
+                    one.changes_above(Some(&base)),
+                    two.changes_above(Some(&base))
+                ));
+            }
+            compared += 1;
+        }
+    }
+    assert!(
+        wrong.is_empty(),
+        "{} builds differ:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+    assert!(
+        compared > 30 || std::env::var_os("CASE").is_some(),
+        "only {compared} builds compared"
+    );
+}

@@ -1,0 +1,60 @@
+//! The ladder: the ways in which steps are run, best first, and which of them a user asks for.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// Which way steps are to be run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Isolation {
+    /// The best that is to be had.
+    #[default]
+    Auto,
+    /// This one, or none.
+    Only(Rung),
+}
+
+/// One way of running steps. The same Dockerfile gives the same layers on each.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[non_exhaustive]
+pub enum Rung {
+    /// Namespaces, and overlays of snapshots.
+    Overlay,
+    /// Namespaces, and copies of snapshots.
+    Copied,
+}
+
+impl Rung {
+    /// From the top.
+    pub const ALL: [Rung; 2] = [Rung::Overlay, Rung::Copied];
+
+    /// Returns the word that users write.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Rung::Overlay => "overlay",
+            Rung::Copied => "copied",
+        }
+    }
+}
+
+impl fmt::Display for Rung {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Isolation {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        if text == "auto" {
+            return Ok(Isolation::Auto);
+        }
+        let found = Rung::ALL.into_iter().find(|rung| rung.name() == text);
+        found.map(Isolation::Only).ok_or_else(|| {
+            let names: Vec<&str> = Rung::ALL.iter().map(|rung| rung.name()).collect();
+            format!("`{text}` is none of auto, {}", names.join(", "))
+        })
+    }
+}
