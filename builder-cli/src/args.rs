@@ -1,6 +1,9 @@
 //! What may be written on the command line. Flags are Docker's where Docker has them; those that are not supported
 //! yet are refused by name.
 
+pub(crate) mod images;
+mod refused;
+
 use std::path::PathBuf;
 
 use clap::{
@@ -34,6 +37,30 @@ pub(crate) enum Command {
     Check(CheckArgs),
     /// Print which steps of the last build were cached, and what changed for those that were not
     Explain(ExplainArgs),
+    /// Pull an image from a registry into the store
+    Pull(images::PullArgs),
+    /// Push an image of the store to a registry
+    Push(images::PushArgs),
+    /// Give an image one more name
+    Tag(images::TagArgs),
+    /// List the images of the store
+    Images(images::ImagesArgs),
+    /// Remove images from the store
+    Rmi(images::RmiArgs),
+    /// Show what is known of images
+    Inspect(images::InspectArgs),
+    /// Show how an image came about
+    History(images::HistoryArgs),
+    /// Pack images of the store into an archive
+    Save(images::SaveArgs),
+    /// Unpack images from an archive into the store
+    Load(images::LoadArgs),
+    /// Log in to a registry
+    Login(images::LoginArgs),
+    /// Log out of a registry
+    Logout(images::LogoutArgs),
+    /// Copy an image from one place to another, past the store
+    Copy(images::CopyArgs),
 }
 
 /// What a build is made from.
@@ -282,11 +309,24 @@ fn command() -> clap::Command {
     });
     // A flag given twice counts as it was given last, as with Docker: wrappers add theirs in front.
     let last_wins = |command: clap::Command| command.args_override_self(true);
+    let own = |command: clap::Command| {
+        let name = command.get_name().to_owned();
+        let refused = refused::IMAGES.iter().filter(|it| it.0 == name);
+        let refused = refused.map(|(_, flag, takes_value, _)| {
+            let arg = Arg::new(*flag).long(*flag).hide(true);
+            match takes_value {
+                true => arg.action(ArgAction::Append).allow_hyphen_values(true),
+                false => arg.action(ArgAction::Count),
+            }
+        });
+        last_wins(command.args(refused.collect::<Vec<_>>()))
+    };
     Cli::command()
         .mut_subcommand("build", |build| last_wins(build.args(refused)))
-        .mut_subcommand("plan", last_wins)
-        .mut_subcommand("check", last_wins)
-        .mut_subcommand("explain", last_wins)
+        .mut_subcommands(|command| match command.get_name() {
+            "build" => command,
+            _ => own(command),
+        })
 }
 
 fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
@@ -298,6 +338,17 @@ fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
             };
             if given {
                 return Err(Failure::Usage(format!("--{name} {answer}")));
+            }
+        }
+    }
+    for (command, flag, takes_value, answer) in refused::IMAGES {
+        if let Some(matches) = matches.subcommand_matches(command) {
+            let given = match takes_value {
+                true => matches.contains_id(flag),
+                false => matches.get_count(flag) > 0,
+            };
+            if given {
+                return Err(Failure::Usage(format!("{command} --{flag} {answer}")));
             }
         }
     }
@@ -345,6 +396,25 @@ mod tests {
                 assert_eq!(args.inputs.target.as_deref(), Some("t"));
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_dockers_image_commands_have_and_ours_lack_is_refused_by_name() {
+        for (command_name, name, takes_value, answer) in refused::IMAGES {
+            let flag = format!("--{name}");
+            let mut line = vec!["builder", command_name, &flag];
+            if *takes_value {
+                line.push("x=y");
+            }
+            line.push("x");
+            let matches = command().try_get_matches_from(line);
+            match matches.map(|matches| read(&matches)) {
+                Ok(Err(Failure::Usage(message))) => {
+                    assert_eq!(message, format!("{command_name} {flag} {answer}"));
+                }
+                other => panic!("{command_name} {name}: {other:?}"),
+            }
         }
     }
 

@@ -122,6 +122,20 @@ impl Environment {
         Ok(candidates.into_iter().flatten().collect())
     }
 
+    /// Returns the file that a login is written to: the one that is named, else podman's.
+    pub(crate) fn login_file(&self, flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+        let runtime = self.path("XDG_RUNTIME_DIR").filter(|it| it.is_dir());
+        let own = || self.user_dir("XDG_CONFIG_HOME", ".config");
+        flag.or_else(|| self.path("REGISTRY_AUTH_FILE"))
+            .or_else(|| {
+                let dir = runtime.or_else(own)?;
+                Some(dir.join("containers/auth.json"))
+            })
+            .ok_or_else(|| {
+                Failure::usage("no place for credentials: give --authfile FILE, or set HOME")
+            })
+    }
+
     /// Returns authorities that are trusted besides the system's.
     pub(crate) fn ca_certificates(&self) -> Vec<PathBuf> {
         self.path("SSL_CERT_FILE").into_iter().collect()

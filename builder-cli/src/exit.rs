@@ -3,6 +3,7 @@
 use std::process::ExitCode;
 
 use builder_core::BuildError;
+use builder_core::images::ImagesError;
 use builder_core::sandbox::InitError;
 
 use crate::environment::Environment;
@@ -14,6 +15,8 @@ pub(crate) enum Failure {
     /// The command line, or the environment, asks for something that is not to be had.
     Usage(String),
     Build(Box<BuildError>),
+    /// A command for images.
+    Images(Box<ImagesError>),
     /// Steps cannot be run here.
     Enter(InitError),
     /// Something of this command's own went wrong: `cannot write FILE: …`.
@@ -33,7 +36,11 @@ impl Failure {
     fn code(&self) -> u8 {
         match self {
             Failure::Build(error) if matches!(**error, BuildError::Reference { .. }) => 2,
-            Failure::Build(_) | Failure::Enter(_) | Failure::Io(_) | Failure::Unreadable => 1,
+            Failure::Build(_)
+            | Failure::Images(_)
+            | Failure::Enter(_)
+            | Failure::Io(_)
+            | Failure::Unreadable => 1,
             Failure::Usage(_) => 2,
             Failure::Remarks => 3,
             Failure::Interrupted => INTERRUPTED,
@@ -44,6 +51,12 @@ impl Failure {
 impl From<BuildError> for Failure {
     fn from(error: BuildError) -> Self {
         Failure::Build(Box::new(error))
+    }
+}
+
+impl From<ImagesError> for Failure {
+    fn from(error: ImagesError) -> Self {
+        Failure::Images(Box::new(error))
     }
 }
 

@@ -5,7 +5,7 @@
 //! |---------------|---------------------------------------------------------------------|
 //! | `args`        | what may be written on the command line?                            |
 //! | `environment` | what do variables and the user's folders say? (the only reader)     |
-//! | `fields`, `outputs`, `secrets` | what do the small languages of flags mean?         |
+//! | `fields`, `outputs`, `secrets`, `template` | what do the small languages of flags mean? |
 //! | `commands`    | what does each command do?                                          |
 //! | `render`      | how does it look? (the only place that prints)                      |
 //! | `exit`        | with which code does it end?                                        |
@@ -18,6 +18,7 @@ mod fields;
 mod outputs;
 mod render;
 mod secrets;
+mod template;
 
 use std::process::ExitCode;
 

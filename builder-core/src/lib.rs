@@ -9,6 +9,7 @@
 //! | Room         | Its question                                   | May name                          |
 //! |--------------|------------------------------------------------|-----------------------------------|
 //! | `build`      | what does a user ask for? (the façade)         | all below                         |
+//! | `images`     | what is done with images besides building?     | registry, export, layer, store, image, digest, progress |
 //! | `solve`      | what runs now, what can be skipped?            | all below but export              |
 //! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
 //! | `source`     | how do files from elsewhere come here?         | registry, layer, store, image, digest |
@@ -37,6 +38,7 @@ pub mod digest;
 pub mod dockerfile;
 pub mod export;
 pub mod image;
+pub mod images;
 pub mod layer;
 pub mod plan;
 pub mod progress;

@@ -1,11 +1,24 @@
-//! One file a command; `inputs` is what they share.
+//! One file a command; `inputs` is what those for Dockerfiles share, `store` what those for images do.
 
 mod build;
 mod call;
 mod check;
+mod copy;
 mod explain;
+mod history;
+mod images;
 mod inputs;
+mod inspect;
+mod load;
+mod login;
+mod logout;
 mod plan;
+mod pull;
+mod push;
+mod rmi;
+mod save;
+mod store;
+mod tag;
 
 use crate::args::{Cli, Command};
 use crate::environment::Environment;
@@ -18,6 +31,18 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Plan(args) => plan::run(*args, environment),
         Command::Check(args) => check::run(args, environment),
         Command::Explain(args) => explain::run(args, environment),
+        Command::Pull(args) => pull::run(args, environment),
+        Command::Push(args) => push::run(args, environment),
+        Command::Tag(args) => tag::run(args, environment),
+        Command::Images(args) => images::run(args, environment),
+        Command::Rmi(args) => rmi::run(args, environment),
+        Command::Inspect(args) => inspect::run(args, environment),
+        Command::History(args) => history::run(args, environment),
+        Command::Save(args) => save::run(args, environment),
+        Command::Load(args) => load::run(args, environment),
+        Command::Login(args) => login::run(args, environment),
+        Command::Logout(args) => logout::run(&args, environment),
+        Command::Copy(args) => copy::run(args, environment),
     }
 }
 

@@ -17,6 +17,13 @@ pub(crate) fn show(failure: &Failure, colour: bool) {
         Failure::Usage(text) => format!("error: {text}\n"),
         Failure::Io(text) => format!("error: {text}\n"),
         Failure::Enter(error) => format!("error: {}\n", with_causes(error)),
+        Failure::Images(error) => {
+            let mut text = format!("error: {}\n", one_line(&with_causes(error.as_ref())));
+            if let Some(hint) = error.hint() {
+                let _ = writeln!(text, "hint: {}", one_line(&hint));
+            }
+            text
+        }
         Failure::Interrupted => "error: interrupted\n".to_owned(),
         Failure::Build(error) => build_error(error),
         Failure::Remarks | Failure::Unreadable => return,

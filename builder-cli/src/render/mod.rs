@@ -12,7 +12,9 @@ mod json;
 mod lines;
 mod plain;
 mod sarif;
+pub(crate) mod table;
 mod tty;
+pub(crate) mod units;
 
 use std::io::{ErrorKind, Write};
 use std::sync::Arc;

@@ -8,7 +8,7 @@ use std::path::Path;
 use tar::{Builder, EntryType, Header};
 
 use super::finished::{blob_name, open};
-use super::{ExportError, Finished};
+use super::{ExportError, Finished, Selection};
 use crate::store::Blobs;
 
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -40,7 +40,7 @@ pub fn oci_archive(
     blobs: &Blobs,
     destination: Destination<'_>,
 ) -> Result<(), ExportError> {
-    deliver(image, blobs, None, destination)
+    save_oci(&image.into(), blobs, destination)
 }
 
 /// Writes `image` as an archive for `docker load`, which is an OCI archive too.
@@ -52,12 +52,36 @@ pub fn docker_archive(
     blobs: &Blobs,
     destination: Destination<'_>,
 ) -> Result<(), ExportError> {
-    let manifest = image.docker_manifest()?;
-    deliver(image, blobs, Some(&manifest), destination)
+    save_docker(&image.into(), blobs, destination)
+}
+
+/// Writes several images as an OCI archive.
+///
+/// # Errors
+/// As [`oci_archive`].
+pub fn save_oci(
+    images: &Selection,
+    blobs: &Blobs,
+    destination: Destination<'_>,
+) -> Result<(), ExportError> {
+    deliver(images, blobs, None, destination)
+}
+
+/// Writes several images as an archive for `docker load`.
+///
+/// # Errors
+/// As [`docker_archive`].
+pub fn save_docker(
+    images: &Selection,
+    blobs: &Blobs,
+    destination: Destination<'_>,
+) -> Result<(), ExportError> {
+    let manifest = images.docker_manifest()?;
+    deliver(images, blobs, Some(&manifest), destination)
 }
 
 fn deliver(
-    image: &Finished,
+    image: &Selection,
     blobs: &Blobs,
     docker_manifest: Option<&[u8]>,
     destination: Destination<'_>,
@@ -94,7 +118,7 @@ fn deliver(
 
 /// Writes the members, sorted by name: `blobs/…`, `index.json`, `manifest.json`, `oci-layout`.
 fn write<W: Write>(
-    image: &Finished,
+    image: &Selection,
     blobs: &Blobs,
     docker_manifest: Option<&[u8]>,
     out: W,

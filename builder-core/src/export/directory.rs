@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::archive::LAYOUT;
 use super::finished::{blob_name, open};
-use super::{ExportError, Finished};
+use super::{ExportError, Finished, Selection};
 use crate::image::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Descriptor, Index};
 use crate::store::Blobs;
 
@@ -19,6 +19,18 @@ use crate::store::Blobs;
 /// # Errors
 /// Where a blob is missing, or the directory cannot be written or holds something else.
 pub fn oci_directory(image: &Finished, blobs: &Blobs, directory: &Path) -> Result<(), ExportError> {
+    save_directory(&image.into(), blobs, directory)
+}
+
+/// Writes several images into the layout in `directory`, as [`oci_directory`] does one.
+///
+/// # Errors
+/// As [`oci_directory`].
+pub fn save_directory(
+    image: &Selection,
+    blobs: &Blobs,
+    directory: &Path,
+) -> Result<(), ExportError> {
     let index_path = directory.join("index.json");
     let earlier = match fs::read(&index_path) {
         Ok(bytes) => Some(Index::parse(&bytes).map_err(|source| ExportError::Index {
@@ -49,7 +61,7 @@ pub fn oci_directory(image: &Finished, blobs: &Blobs, directory: &Path) -> Resul
     index
         .manifests
         .retain(|old| !entries.iter().any(|new| replaces(new, old)));
-    index.manifests.extend(entries);
+    index.manifests.extend(entries.iter().cloned());
     replace(&index_path, &index.to_bytes()[..])
 }
 

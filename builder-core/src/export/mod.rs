@@ -26,8 +26,8 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use archive::{Destination, docker_archive, oci_archive};
-pub use directory::oci_directory;
+pub use archive::{Destination, docker_archive, oci_archive, save_docker, save_oci};
+pub use directory::{oci_directory, save_directory};
 pub use error::ExportError;
-pub use finished::Finished;
+pub use finished::{Finished, Selection};
 pub use tree::{local_directory, tree_archive};

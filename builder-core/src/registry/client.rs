@@ -106,6 +106,13 @@ impl Client {
     }
 }
 
+impl Client {
+    /// Whether both are the same client, or clones of it: what the one may read, the other may.
+    pub fn same_options(&self, other: &Client) -> bool {
+        Arc::ptr_eq(&self.inner, &other.inner)
+    }
+}
+
 /// Locks; a panic elsewhere leaves these maps usable.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)

@@ -14,6 +14,7 @@ use serde::Deserialize;
 use super::RegistryError;
 use super::pull::{
     MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Resolved, Source, check_manifest, choose, is_index,
+    kind_of,
 };
 use crate::digest::Digest;
 use crate::image::{
@@ -50,6 +51,88 @@ pub fn resolve(
             path: path.to_owned(),
         }),
     }
+}
+
+/// Reads an entry of a layout or an archive into `blobs` as it is, all platforms of an index with all their layers.
+///
+/// # Errors
+/// As [`resolve`]; where an index names what the layout lacks.
+pub fn resolve_all(
+    path: &Path,
+    wanted: Option<&str>,
+    blobs: &Blobs,
+) -> Result<(Descriptor, Source), RegistryError> {
+    let mut layout = Layout::open(path, blobs)?;
+    let index = layout.read("index.json", MAX_MANIFEST_BYTES)?;
+    let (Some(index), true) = (index, layout.has("oci-layout")) else {
+        // A docker archive has one platform.
+        let found = resolve(path, wanted, &Platform::host(), blobs)?;
+        return Ok((found.manifest_descriptor, found.source));
+    };
+    let index = Index::parse(&index).map_err(layout.document())?;
+    let digest = layout.digest(&index, wanted, &Platform::host())?;
+    let bytes = layout.blob(digest, MAX_MANIFEST_BYTES, blobs)?;
+    let kind = kind_of(&bytes).map_err(layout.document())?;
+    let top = Descriptor::of(kind, &bytes);
+    layout.import_all(bytes, blobs)?;
+    let path = path.to_owned();
+    Ok((top, Source::Local { path }))
+}
+
+/// One image of a layout or an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// What [`resolve`] finds it by.
+    pub wanted: String,
+    /// Its full names.
+    pub names: Vec<Reference>,
+}
+
+/// Lists the images of a layout or an archive. Blocks, as [`resolve`] does.
+///
+/// # Errors
+/// Where `path` is no such thing.
+pub fn list(path: &Path, blobs: &Blobs) -> Result<Vec<Entry>, RegistryError> {
+    let mut layout = Layout::open(path, blobs)?;
+    let document = layout.document();
+    let index = layout.read("index.json", MAX_MANIFEST_BYTES)?;
+    if let (Some(index), true) = (index, layout.has("oci-layout")) {
+        let index = Index::parse(&index).map_err(&document)?;
+        let mut entries: Vec<Entry> = Vec::new();
+        for manifest in &index.manifests {
+            let wanted = manifest.digest.to_string();
+            let name = full_name(manifest);
+            match entries.iter_mut().find(|it| it.wanted == wanted) {
+                Some(known) => known.names.extend(name),
+                None => entries.push(Entry {
+                    wanted,
+                    names: name.into_iter().collect(),
+                }),
+            }
+        }
+        return Ok(entries);
+    }
+    let Some(manifest) = layout.read("manifest.json", MAX_MANIFEST_BYTES)? else {
+        return Err(RegistryError::NotALayout {
+            path: path.to_owned(),
+        });
+    };
+    let images: Vec<Saved> = serde_json::from_slice(&manifest).map_err(|source| {
+        document(DocumentError::Json {
+            what: "manifest.json",
+            source,
+        })
+    })?;
+    let entry = |image: &Saved| Entry {
+        wanted: image.config.clone(),
+        names: image
+            .repo_tags
+            .iter()
+            .flatten()
+            .filter_map(|it| it.parse().ok())
+            .collect(),
+    };
+    Ok(images.iter().map(entry).collect())
 }
 
 /// One image of a docker archive.
@@ -243,19 +326,7 @@ impl Layout {
         let document = self.document();
         let what = self.what();
         let top = Index::parse(index).map_err(&document)?;
-        let digest = match wanted.map(|it| (it, it.parse::<Digest>())) {
-            Some((_, Ok(digest))) => digest,
-            Some((name, Err(_))) => {
-                let found = top.manifests.iter().find(|it| has_name(it, name));
-                found
-                    .ok_or_else(|| self.unknown(name, labels(&top)))?
-                    .digest
-            }
-            None => self.only(&top, platform)?,
-        };
-        if wanted.is_some() && !self.has(&blob_name(&digest)) {
-            return Err(self.unknown(&digest.to_string(), labels(&top)));
-        }
+        let digest = self.digest(&top, wanted, platform)?;
         let mut bytes = self.blob(digest, MAX_MANIFEST_BYTES, blobs)?;
         while is_index(&bytes).map_err(&document)? {
             // It ends: a document cannot hold its own digest.
@@ -271,6 +342,47 @@ impl Layout {
         }
         let source = Source::Local { path: self.path };
         Resolved::assemble(&what, digest, bytes, config, source)
+    }
+
+    /// Returns the digest of what is wanted.
+    fn digest(
+        &self,
+        top: &Index,
+        wanted: Option<&str>,
+        platform: &Platform,
+    ) -> Result<Digest, RegistryError> {
+        let digest = match wanted.map(|it| (it, it.parse::<Digest>())) {
+            Some((_, Ok(digest))) => digest,
+            Some((name, Err(_))) => {
+                let found = top.manifests.iter().find(|it| has_name(it, name));
+                found.ok_or_else(|| self.unknown(name, labels(top)))?.digest
+            }
+            None => self.only(top, platform)?,
+        };
+        if wanted.is_some() && !self.has(&blob_name(&digest)) {
+            return Err(self.unknown(&digest.to_string(), labels(top)));
+        }
+        Ok(digest)
+    }
+
+    /// Copies all that stands below a document.
+    fn import_all(&mut self, top: Vec<u8>, blobs: &Blobs) -> Result<(), RegistryError> {
+        let document = self.document();
+        let mut left = vec![top];
+        while let Some(bytes) = left.pop() {
+            if is_index(&bytes).map_err(&document)? {
+                // It ends: a document cannot hold its own digest.
+                for entry in Index::parse(&bytes).map_err(&document)?.manifests {
+                    left.push(self.blob(entry.digest, MAX_MANIFEST_BYTES, blobs)?);
+                }
+                continue;
+            }
+            let manifest = Manifest::parse(&bytes).map_err(&document)?;
+            for blob in manifest.layers.iter().chain([&manifest.config]) {
+                self.import_blob(blob, blobs)?;
+            }
+        }
+        Ok(())
     }
 
     /// Returns the digest of the one image that there is; one a platform counts as one.
@@ -394,6 +506,9 @@ impl Saved {
     }
 
     fn answers_to(&self, wanted: &str) -> bool {
+        if self.config == wanted {
+            return true;
+        }
         if let Ok(digest) = wanted.parse::<Digest>() {
             return self.config.contains(&digest.hex());
         }
@@ -415,6 +530,14 @@ fn has_name(entry: &Descriptor, wanted: &str) -> bool {
             name == wanted
                 || name.contains(['/', ':']) && full.is_some() && name.parse().ok() == full
         })
+}
+
+/// Returns the name that an entry has with its repository; a tag alone is none.
+fn full_name(entry: &Descriptor) -> Option<Reference> {
+    let full = entry.annotations.get(ANNOTATION_IMAGE_NAME);
+    let short = entry.annotations.get(ANNOTATION_REF_NAME);
+    let short = short.filter(|it| it.contains(['/', ':']));
+    full.or(short)?.parse().ok()
 }
 
 fn labels(index: &Index) -> Vec<String> {

@@ -27,7 +27,7 @@
 //! | `credentials`, `helper`, `login`, `certs` | what proves it, and where is that kept?       |
 //! | `transport`, `part`       | one exchange                                                  |
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
-//! | `pull`, `push`, `upload`, `manage` | what is asked for                                    |
+//! | `pull`, `tree`, `push`, `upload`, `manage`, `origins` | what is asked for                 |
 //! | `config`, `layout`        | which hosts stand for a name; images on disk                  |
 
 mod attempts;
@@ -43,11 +43,13 @@ mod host;
 pub mod layout;
 mod login;
 mod manage;
+mod origins;
 mod part;
 mod pull;
 mod push;
 mod token;
 mod transport;
+mod tree;
 mod upload;
 mod web;
 
@@ -62,5 +64,7 @@ pub use config::{Endpoint, Registries};
 pub use credentials::{AuthFiles, Credential, Credentials, GivenCredential, Lookup, NoCredentials};
 pub use error::RegistryError;
 pub use login::{Kept, LoginFile};
+pub use origins::{known_origins, note_origin};
 pub use pull::{Progress, Resolved, Source};
-pub use push::{Push, Pushed};
+pub use push::{Contents, Push, Pushed};
+pub use tree::Tree;

@@ -83,10 +83,10 @@ impl Progress<'_> {
         });
     }
 
-    pub(super) fn sending(&self, descriptor: &Descriptor, done: u64) {
+    pub(super) fn sending(&self, how: &str, descriptor: &Descriptor, done: u64) {
         self.events.emit(Event::Transfer {
             vertex: self.vertex,
-            what: format!("pushing {}", descriptor.digest),
+            what: format!("{how} {}", descriptor.digest),
             done,
             total: Some(descriptor.size),
         });
@@ -228,7 +228,7 @@ impl Inner {
         Resolved::assemble(&what, digest, bytes, config_bytes, source)
     }
 
-    async fn manifest(
+    pub(super) async fn manifest(
         &self,
         endpoint: &Endpoint,
         asked: &Asked,
@@ -356,7 +356,7 @@ impl Inner {
     }
 }
 
-enum Asked {
+pub(super) enum Asked {
     Tag(String),
     Digest(Digest),
 }

@@ -48,16 +48,19 @@ pub(super) enum Arrival {
 }
 
 /// All that an image consists of.
-#[derive(Debug, Default)]
-pub(super) struct Contents {
+#[derive(Debug, Clone, Default)]
+pub struct Contents {
     /// Children before their parents, each with its bytes.
     pub manifests: Vec<(Descriptor, Vec<u8>)>,
     pub blobs: Vec<Descriptor>,
 }
 
 impl Contents {
-    /// Reads the documents below `top`.
-    pub(super) fn read(top: &Descriptor, blobs: &Blobs) -> Result<Self, RegistryError> {
+    /// Reads the documents below `top`, which are in the store.
+    ///
+    /// # Errors
+    /// [`RegistryError::NotInStore`] where one is not; one that cannot be read.
+    pub fn read(top: &Descriptor, blobs: &Blobs) -> Result<Self, RegistryError> {
         let mut contents = Contents::default();
         contents.add(top, blobs, 0)?;
         let mut seen = BTreeSet::new();

@@ -89,7 +89,7 @@ impl Client {
                     return Err(damaged.into());
                 }
             }
-            Ok(_) => upload.tell(blob.size),
+            Ok(arrival) => upload.arrived(arrival),
             _ => {}
         }
         arrival
@@ -388,7 +388,18 @@ impl Upload<'_> {
 
     fn tell(&self, done: u64) {
         if let Some(progress) = self.progress {
-            progress.sending(self.blob, done.min(self.blob.size));
+            progress.sending("pushing", self.blob, done.min(self.blob.size));
+        }
+    }
+
+    fn arrived(&self, arrival: Arrival) {
+        let how = match arrival {
+            Arrival::Sent => "pushing",
+            Arrival::Mounted => "mounted",
+            Arrival::There => "there already:",
+        };
+        if let Some(progress) = self.progress {
+            progress.sending(how, self.blob, self.blob.size);
         }
     }
 }

@@ -11,6 +11,7 @@ use serde_json::{Map, Value, json};
 
 use super::error::at;
 use super::{Lock, Store, StoreError};
+use crate::digest::Digest;
 use crate::image::{ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Descriptor, Reference};
 
 /// A name and what it stands for.
@@ -43,6 +44,51 @@ impl Store {
             true
         })?;
         Ok(())
+    }
+
+    /// Lists an image that has no name, so that it is found and nothing removes what it consists of.
+    ///
+    /// # Errors
+    /// As [`tag`](Self::tag).
+    pub fn keep(&self, descriptor: &Descriptor) -> Result<(), StoreError> {
+        let digest = descriptor.digest;
+        if !self.blobs().has_sized(&digest, descriptor.size) {
+            return Err(StoreError::NotFound { digest });
+        }
+        let entry = serde_json::to_value(descriptor).unwrap_or_default();
+        self.edit(|manifests| {
+            let there = manifests.iter().any(|it| is_of(it, &digest));
+            if !there {
+                manifests.push(entry);
+            }
+            !there
+        })?;
+        Ok(())
+    }
+
+    /// Forgets the entries of an image that have no name; returns whether there was one.
+    ///
+    /// # Errors
+    /// What reading and writing say.
+    pub fn drop_nameless(&self, digest: &Digest) -> Result<bool, StoreError> {
+        self.edit(|manifests| {
+            let before = manifests.len();
+            manifests.retain(|it| !is_of(it, digest) || name_of(it).is_some());
+            manifests.len() != before
+        })
+    }
+
+    /// Lists the images that have no full name.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn nameless(&self) -> Result<Vec<Descriptor>, StoreError> {
+        let index = self.read_index()?;
+        Ok(manifests(&index)
+            .iter()
+            .filter(|entry| name_of(entry).is_none())
+            .filter_map(|entry| serde_json::from_value(entry.clone()).ok())
+            .collect())
     }
 
     /// Returns what `reference` stands for; `None` where it has no such name.
@@ -80,12 +126,8 @@ impl Store {
         let mut tags: Vec<Tag> = manifests(&index)
             .iter()
             .filter_map(|entry| {
-                let name = [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME]
-                    .iter()
-                    .find_map(|key| annotation(entry, key))?;
-                let reference: Reference = name.parse().ok()?;
-                (reference.to_string() == name).then_some(Tag {
-                    reference,
+                Some(Tag {
+                    reference: name_of(entry)?,
                     descriptor: serde_json::from_value(entry.clone()).ok()?,
                 })
             })
@@ -135,6 +177,19 @@ fn annotation<'a>(entry: &'a Value, key: &str) -> Option<&'a str> {
     entry.get("annotations")?.get(key)?.as_str()
 }
 
+/// Returns an entry's full name.
+fn name_of(entry: &Value) -> Option<Reference> {
+    let name = [ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME]
+        .iter()
+        .find_map(|key| annotation(entry, key))?;
+    let reference: Reference = name.parse().ok()?;
+    (reference.to_string() == name).then_some(reference)
+}
+
+fn is_of(entry: &Value, digest: &Digest) -> bool {
+    entry.get("digest").and_then(Value::as_str) == Some(&digest.to_string())
+}
+
 fn is_named(entry: &Value, name: &str) -> bool {
     annotation(entry, ANNOTATION_IMAGE_NAME) == Some(name)
         || annotation(entry, ANNOTATION_REF_NAME) == Some(name)
@@ -178,6 +233,24 @@ mod tests {
             store.tag(&name("x"), absent),
             Err(StoreError::NotFound { .. })
         ));
+    }
+
+    #[test]
+    fn images_without_a_name_are_kept_once() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let store = Store::open(dir.path()).expect("open");
+        let digest = store.blobs().put(b"1").expect("put");
+        let image = Descriptor::of(media_type::OCI_MANIFEST, b"1");
+        store.keep(&image).expect("keep");
+        store.keep(&image).expect("keep again");
+        assert_eq!(store.nameless().expect("list").len(), 1);
+        store.tag(&name("app"), image).expect("tag");
+        assert!(store.drop_nameless(&digest).expect("drop"));
+        assert!(!store.drop_nameless(&digest).expect("drop twice"));
+        assert_eq!(store.nameless().expect("list"), []);
+        assert_eq!(store.list().expect("list").len(), 1);
+        let absent = Descriptor::of(media_type::OCI_MANIFEST, b"2");
+        assert!(store.keep(&absent).is_err());
     }
 
     #[test]

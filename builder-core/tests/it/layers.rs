@@ -27,6 +27,12 @@ const ROOMS: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "images",
+        &[
+            "digest", "export", "image", "layer", "progress", "registry", "store",
+        ],
+    ),
+    (
         "solve",
         &[
             "cache",

@@ -1,0 +1,49 @@
+//! `builder pull`.
+
+use super::store::{name, open_with, options, platform, with_progress};
+use crate::args::images::PullArgs;
+use crate::environment::Environment;
+use crate::exit::Failure;
+use crate::render;
+
+pub(super) fn run(args: PullArgs, environment: &Environment) -> Result<(), Failure> {
+    let wanted = name(&args.name)?;
+    let has_tag = args
+        .name
+        .rsplit('/')
+        .next()
+        .is_some_and(|it| it.contains([':', '@']));
+    if args.all_tags && has_tag {
+        return Err(Failure::usage(
+            "--all-tags takes a repository: leave the tag out",
+        ));
+    }
+    let platform = platform(args.platform.as_deref())?;
+    let creds = args.creds.as_deref().map(|it| (wanted.domain(), it));
+    let options = options(args.registry, creds, environment)?;
+    let images = open_with(args.store, options, environment)?;
+    let pulled = with_progress(args.quiet, environment, async |events| {
+        let names = match args.all_tags {
+            true => images.remote_tags(&wanted).await?,
+            false => vec![wanted.clone()],
+        };
+        let mut all = Vec::new();
+        for name in names {
+            all.push(images.pull(&name, &platform, &events).await?);
+        }
+        Ok(all)
+    })?;
+    let mut text = String::new();
+    for it in pulled {
+        if !args.quiet {
+            let short = it.name.familiar();
+            let status = match it.newer {
+                true => format!("Downloaded newer image for {short}"),
+                false => format!("Image is up to date for {short}"),
+            };
+            text += &format!("Digest: {}\nStatus: {status}\n", it.digest);
+        }
+        text += &format!("{}\n", it.name);
+    }
+    render::result(&text)
+}

@@ -1,0 +1,30 @@
+//! `builder save`.
+
+use std::io::IsTerminal;
+
+use builder_core::export::Destination;
+use builder_core::images::ArchiveFormat;
+
+use super::store::open;
+use crate::args::images::{Archive, SaveArgs};
+use crate::environment::Environment;
+use crate::exit::Failure;
+
+pub(super) fn run(args: SaveArgs, environment: &Environment) -> Result<(), Failure> {
+    let format = match args.format {
+        Archive::DockerArchive => ArchiveFormat::Docker,
+        Archive::OciArchive => ArchiveFormat::Oci,
+    };
+    let mut stdout = std::io::stdout();
+    if args.output.is_none() && stdout.is_terminal() {
+        return Err(Failure::usage(
+            "an archive is not for a terminal: give --output FILE, or redirect",
+        ));
+    }
+    let images = open(args.store, environment)?;
+    let destination = match &args.output {
+        Some(path) => Destination::File(path),
+        None => Destination::Writer(&mut stdout),
+    };
+    Ok(images.save(&args.images, format, destination)?)
+}

@@ -1,0 +1,178 @@
+//! Images packed into an archive, and out of one.
+
+use std::io::{self, Read};
+use std::path::Path;
+
+use super::transfer::verify_now;
+use super::{Image, Images, ImagesError};
+use crate::digest::Digest;
+use crate::export::{self, Destination, Finished, Selection};
+use crate::image::{Platform, Reference};
+use crate::registry::{Contents, Resolved, layout};
+use crate::store::Store;
+
+/// What an archive is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ArchiveFormat {
+    /// For `docker load`; an OCI archive as well.
+    #[default]
+    Docker,
+    /// An OCI image layout in a tar.
+    Oci,
+}
+
+/// An image that came out of an archive.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Loaded {
+    pub id: Digest,
+    /// None where the archive has none for it.
+    pub names: Vec<Reference>,
+}
+
+impl Images {
+    /// Packs images, with the names that they are asked for by; by an id, with all of theirs. Blocks.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); a layer that `docker load` could not read; what writing says.
+    pub fn save(
+        &self,
+        wanted: &[String],
+        format: ArchiveFormat,
+        destination: Destination<'_>,
+    ) -> Result<(), ImagesError> {
+        let mut selection = Selection::default();
+        let mut taken: Vec<(Image, Vec<Reference>)> = Vec::new();
+        for text in wanted {
+            let image = self.find(text)?;
+            let asked = text
+                .parse::<Reference>()
+                .ok()
+                .filter(|it| image.names.contains(it));
+            let names = asked.map_or_else(|| image.names.clone(), |name| vec![name]);
+            match taken
+                .iter_mut()
+                .find(|(it, _)| it.top.digest == image.top.digest)
+            {
+                Some((_, known)) => known.extend(names),
+                None => taken.push((image, names)),
+            }
+        }
+        for (image, mut names) in taken {
+            names.sort();
+            names.dedup();
+            self.whole(&image, &names)?;
+            if format == ArchiveFormat::Oci && image.top.digest != image.manifest_descriptor.digest
+            {
+                let contents = Contents::read(&image.top, self.store.blobs())?;
+                selection.add_index(&image.top, below(contents), &names);
+            } else {
+                selection.add(&finished(&image, names));
+            }
+        }
+        let blobs = self.store.blobs();
+        match format {
+            ArchiveFormat::Docker => export::save_docker(&selection, blobs, destination)?,
+            ArchiveFormat::Oci => export::save_oci(&selection, blobs, destination)?,
+        }
+        Ok(())
+    }
+
+    /// Unpacks all images of a layout or an archive (`gzip` and `zstd` too), verified. Blocks.
+    ///
+    /// # Errors
+    /// Where `path` is no such thing; an image in it that is damaged: those before it are kept.
+    pub fn load(&self, path: &Path, platform: &Platform) -> Result<Vec<Loaded>, ImagesError> {
+        let blobs = self.store.blobs();
+        let entries = layout::list(path, blobs)?;
+        if entries.is_empty() {
+            return Err(ImagesError::Empty {
+                path: path.to_owned(),
+            });
+        }
+        let mut loaded = Vec::new();
+        for entry in entries {
+            let found = layout::resolve(path, Some(&entry.wanted), platform, blobs)?;
+            self.check(&found)?;
+            let top = &found.manifest_descriptor;
+            for name in &entry.names {
+                self.store.tag(name, top.clone())?;
+            }
+            if entry.names.is_empty() {
+                self.store.keep(top)?;
+            }
+            loaded.push(Loaded {
+                id: found.manifest.config.digest,
+                names: entry.names,
+            });
+        }
+        Ok(loaded)
+    }
+
+    /// Unpacks an archive that comes as a stream. Blocks.
+    ///
+    /// # Errors
+    /// As [`load`](Self::load).
+    pub fn load_stream(
+        &self,
+        stream: &mut dyn Read,
+        platform: &Platform,
+    ) -> Result<Vec<Loaded>, ImagesError> {
+        let mut file =
+            tempfile::NamedTempFile::new_in(self.store.tmp_dir()).map_err(ImagesError::Spool)?;
+        io::copy(stream, &mut file).map_err(ImagesError::Spool)?;
+        self.load(file.path(), platform)
+    }
+
+    /// Holds that the layers are what the config says.
+    fn check(&self, found: &Resolved) -> Result<(), ImagesError> {
+        let blobs = self.store.blobs();
+        for (layer, diff_id) in found.layers.iter().zip(&found.config.diff_ids) {
+            verify_now(blobs, layer.digest, *diff_id)?;
+        }
+        Ok(())
+    }
+
+    /// Has all layers of an image at hand, before anything is written.
+    fn whole(&self, image: &Image, names: &[Reference]) -> Result<(), ImagesError> {
+        let blobs = self.store.blobs();
+        let missing = image
+            .manifest
+            .layers
+            .iter()
+            .find(|it| !blobs.has_sized(&it.digest, it.size));
+        match missing {
+            None => Ok(()),
+            Some(layer) => Err(ImagesError::Incomplete {
+                name: names
+                    .first()
+                    .map_or_else(|| image.id().to_string(), Reference::familiar),
+                digest: layer.digest,
+            }),
+        }
+    }
+}
+
+/// One platform's image, to be written.
+pub(super) fn finished(image: &Image, names: Vec<Reference>) -> Finished {
+    let mut manifest = image.manifest_descriptor.clone();
+    manifest.platform = Some(image.config.platform());
+    Finished {
+        manifest,
+        config: image.manifest.config.clone(),
+        layers: image.manifest.layers.clone(),
+        names,
+    }
+}
+
+/// All that stands below an index.
+pub(super) fn below(contents: Contents) -> Vec<crate::image::Descriptor> {
+    let manifests = contents.manifests.into_iter().map(|(it, _)| it);
+    manifests.chain(contents.blobs).collect()
+}
+
+/// A store that is gone afterwards, for what only passes through.
+pub(super) fn passing(store: &Store) -> Result<(tempfile::TempDir, Store), ImagesError> {
+    let dir = tempfile::tempdir_in(store.tmp_dir()).map_err(ImagesError::Spool)?;
+    let passing = Store::open(dir.path())?;
+    Ok((dir, passing))
+}

@@ -1,0 +1,270 @@
+//! From a registry and to one.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::time::Instant;
+
+use futures_util::StreamExt;
+
+use super::find::ANNOTATION_REPO_DIGEST;
+use super::{Images, ImagesError};
+use crate::digest::{DiffId, Digest, DigestWriter};
+use crate::image::{Descriptor, Platform, Reference};
+use crate::layer::compression::decompressor;
+use crate::progress::{Event, EventSink, Outcome, VertexId, VertexInfo};
+use crate::registry::{Contents, Progress, Push, Pushed, known_origins, note_origin};
+use crate::store::Blobs;
+
+/// How many layers are fetched at a time.
+const PARALLEL: usize = 4;
+
+/// What a pull came to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Pulled {
+    pub name: Reference,
+    /// What the name stands for at the registry.
+    pub digest: Digest,
+    /// The image's id.
+    pub id: Digest,
+    /// Whether the name stands for something else than before.
+    pub newer: bool,
+}
+
+impl Images {
+    /// Pulls the image that `name` stands for on `platform`, all of it, and gives it that name here.
+    ///
+    /// # Errors
+    /// What the registry says; a layer that is not what the config says ([`ImagesError::WrongDiffId`]).
+    pub async fn pull(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Pulled, ImagesError> {
+        let step = Step::start(events, format!("[pull] {}", name.familiar()));
+        step.end(self.pull_step(name, platform, &step).await)
+    }
+
+    async fn pull_step(
+        &self,
+        name: &Reference,
+        platform: &Platform,
+        step: &Step<'_>,
+    ) -> Result<Pulled, ImagesError> {
+        let blobs = self.store.blobs();
+        let found = self.client.resolve(name, platform, blobs).await?;
+        let layers = found.layers.iter().zip(&found.config.diff_ids);
+        let fetched = layers.map(|(layer, diff_id)| {
+            let found = &found;
+            async move {
+                let known = blobs.has_sized(&layer.digest, layer.size);
+                self.client
+                    .fetch_blob(&found.source, layer, blobs, Some(step.progress()))
+                    .await?;
+                match known {
+                    true => Ok(()),
+                    false => verify(blobs.clone(), layer.digest, *diff_id).await,
+                }
+            }
+        });
+        let fetched: Vec<Result<(), ImagesError>> = futures_util::stream::iter(fetched)
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        fetched.into_iter().collect::<Result<(), _>>()?;
+        let parts = found.layers.iter().chain([&found.manifest.config]);
+        let digests: Vec<Digest> = parts.map(|it| it.digest).collect();
+        note_origin(self.store.records(), name, &digests)?;
+        let before = self.store.resolve(name)?.map(|it| it.digest);
+        let top = found.manifest_descriptor.clone();
+        let newer = before != Some(top.digest);
+        let said = found.digest.to_string();
+        self.store
+            .tag(name, top.annotate(ANNOTATION_REPO_DIGEST, said))?;
+        Ok(Pulled {
+            name: name.clone(),
+            digest: found.digest,
+            id: found.manifest.config.digest,
+            newer,
+        })
+    }
+
+    /// Lists the tags that a registry has for the repository of `name`.
+    ///
+    /// # Errors
+    /// What the registry says.
+    pub async fn remote_tags(&self, name: &Reference) -> Result<Vec<Reference>, ImagesError> {
+        let tags = self.client.tags(name).await?;
+        tags.iter().map(|tag| Ok(name.with_tag(tag)?)).collect()
+    }
+
+    /// Pushes the image that has this name here; `platform` chooses from an index.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); what the registry says.
+    pub async fn push(
+        &self,
+        name: &Reference,
+        platform: Option<&Platform>,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Pushed, ImagesError> {
+        let step = Step::start(events, format!("[push] {}", name.familiar()));
+        step.end(self.push_step(name, platform, &step).await)
+    }
+
+    async fn push_step(
+        &self,
+        name: &Reference,
+        platform: Option<&Platform>,
+        step: &Step<'_>,
+    ) -> Result<Pushed, ImagesError> {
+        let missing = || ImagesError::NoSuchImage {
+            name: name.familiar(),
+        };
+        let entry = self.store.resolve(name)?.ok_or_else(missing)?;
+        let top = Descriptor::new(&entry.media_type, entry.digest, entry.size);
+        let top = match platform {
+            None => top,
+            Some(platform) => self.of_platform(name, &top, platform)?,
+        };
+        let push = self.prepare(name, &top)?;
+        let pushed = self
+            .client
+            .push(&push, self.store.blobs(), Some(step.progress()))
+            .await?;
+        note_origin(self.store.records(), name, push.origins.keys())?;
+        if platform.is_none() {
+            let said = pushed.digest.to_string();
+            self.store
+                .tag(name, entry.annotate(ANNOTATION_REPO_DIGEST, said))?;
+        }
+        Ok(pushed)
+    }
+
+    /// Puts together what a push needs: where blobs are known to be.
+    pub(super) fn prepare(&self, name: &Reference, top: &Descriptor) -> Result<Push, ImagesError> {
+        let contents = Contents::read(top, self.store.blobs())?;
+        let records = self.store.records();
+        let known = contents
+            .blobs
+            .iter()
+            .map(|it| (it.digest, known_origins(records, &it.digest)));
+        Ok(Push {
+            reference: name.clone(),
+            top: top.clone(),
+            origins: known.collect::<BTreeMap<_, _>>(),
+        })
+    }
+
+    fn of_platform(
+        &self,
+        name: &Reference,
+        top: &Descriptor,
+        platform: &Platform,
+    ) -> Result<Descriptor, ImagesError> {
+        let contents = Contents::read(top, self.store.blobs())?;
+        let available = contents
+            .manifests
+            .iter()
+            .filter_map(|(it, _)| it.platform.clone());
+        let available: Vec<Platform> = available.collect();
+        if available.is_empty() {
+            return Ok(top.clone());
+        }
+        let entries = contents
+            .manifests
+            .iter()
+            .map(|(it, _)| it.clone())
+            .collect();
+        let chosen = crate::image::Index::new(entries).choose(platform).cloned();
+        chosen.ok_or_else(|| {
+            crate::registry::RegistryError::NoMatchingPlatform {
+                what: name.familiar(),
+                platform: Box::new(platform.clone()),
+                available,
+            }
+            .into()
+        })
+    }
+}
+
+/// Holds that a layer is, unpacked, what the config says. One that is not is removed again.
+async fn verify(blobs: Blobs, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
+    let checked = tokio::task::spawn_blocking(move || verify_now(&blobs, blob, expected));
+    checked
+        .await
+        .map_err(|error| ImagesError::Worker(error.to_string()))?
+}
+
+/// As [`verify`]; blocks.
+pub(super) fn verify_now(blobs: &Blobs, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
+    let actual = diff_id(blobs, blob)?;
+    if actual == expected {
+        return Ok(());
+    }
+    blobs.remove(&blob)?;
+    Err(ImagesError::WrongDiffId {
+        blob,
+        expected,
+        actual,
+    })
+}
+
+fn diff_id(blobs: &Blobs, blob: Digest) -> Result<DiffId, ImagesError> {
+    let failed = |source| ImagesError::Decompress { blob, source };
+    let mut tar = decompressor(blobs.open(&blob)?).map_err(failed)?;
+    let mut hash = DigestWriter::new(io::sink());
+    io::copy(&mut tar, &mut hash).map_err(failed)?;
+    let (_, actual, _) = hash.finish();
+    Ok(DiffId(actual))
+}
+
+/// One command as the one vertex of its own events.
+pub(super) struct Step<'a> {
+    events: &'a Arc<dyn EventSink>,
+    since: Instant,
+}
+
+const VERTEX: VertexId = VertexId(0);
+
+impl<'a> Step<'a> {
+    pub(super) fn start(events: &'a Arc<dyn EventSink>, name: String) -> Self {
+        let info = VertexInfo {
+            id: VERTEX,
+            name,
+            line: None,
+            inputs: Vec::new(),
+        };
+        events.emit(Event::Planned {
+            vertices: vec![info],
+        });
+        events.emit(Event::Started { vertex: VERTEX });
+        Step {
+            events,
+            since: Instant::now(),
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress<'_> {
+        Progress {
+            events: self.events.as_ref(),
+            vertex: VERTEX,
+        }
+    }
+
+    pub(super) fn end<T>(&self, result: Result<T, ImagesError>) -> Result<T, ImagesError> {
+        let outcome = match &result {
+            Ok(_) => Outcome::Done,
+            Err(error) => Outcome::Failed {
+                error: error.to_string(),
+            },
+        };
+        self.events.emit(Event::Finished {
+            vertex: VERTEX,
+            took: self.since.elapsed(),
+            outcome,
+        });
+        result
+    }
+}
