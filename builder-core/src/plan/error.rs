@@ -65,6 +65,8 @@ pub enum PlanErrorKind {
     Unsupported { flag: String },
     #[error("SOURCE_DATE_EPOCH `{text}` is not a number of seconds")]
     Epoch { text: String },
+    #[error("the plan is larger than 256 MiB")]
+    TooLarge,
     #[error("{reason}")]
     Checksum { reason: &'static str },
     #[error("network mode `{text}` is not supported: default, none or host is expected")]

@@ -1,5 +1,7 @@
 //! Which variable has which value where: global ARGs, the automatic ones, a stage's ARG and ENV.
 
+use std::collections::HashMap;
+
 use crate::dockerfile::ast::{Dockerfile, Kind};
 use crate::dockerfile::word::{Env, Lexer};
 use crate::dockerfile::{Span, Text};
@@ -10,26 +12,30 @@ use super::options::PlanOptions;
 
 /// Variables in the order in which they were set; a later value replaces an earlier one in its place.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Variables(Vec<(String, String)>);
+pub(super) struct Variables {
+    list: Vec<(String, String)>,
+    places: HashMap<String, usize>,
+}
 
 impl Variables {
     pub(super) fn set(&mut self, name: &str, value: impl Into<String>) {
         let value = value.into();
-        match self.0.iter_mut().find(|(known, _)| known == name) {
-            Some(entry) => entry.1 = value,
-            None => self.0.push((name.to_owned(), value)),
+        match self.places.get(name) {
+            Some(&place) => self.list[place].1 = value,
+            None => {
+                self.places.insert(name.to_owned(), self.list.len());
+                self.list.push((name.to_owned(), value));
+            }
         }
     }
 
     pub(super) fn value(&self, name: &str) -> Option<&str> {
-        self.0
-            .iter()
-            .find(|(known, _)| known == name)
-            .map(|(_, value)| value.as_str())
+        let place = *self.places.get(name)?;
+        Some(self.list[place].1.as_str())
     }
 
     pub(super) fn list(&self) -> &[(String, String)] {
-        &self.0
+        &self.list
     }
 }
 
@@ -50,11 +56,11 @@ const PROXY_ARGS: [&str; 5] = [
 
 /// Build args that the frontend itself reads; never "unused".
 pub(super) fn is_builtin(name: &str) -> bool {
-    name.starts_with("BUILDKIT_")
-        || name.starts_with("TARGET")
-        || name.starts_with("BUILD")
-        || name == "SOURCE_DATE_EPOCH"
-        || is_proxy(name)
+    let platform = ["BUILD", "TARGET"].iter().any(|prefix| {
+        let rest = name.strip_prefix(prefix);
+        rest.is_some_and(|it| ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"].contains(&it))
+    });
+    platform || name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || is_proxy(name)
 }
 
 fn is_proxy(name: &str) -> bool {
@@ -98,6 +104,7 @@ pub(super) fn global(
         if target.is_empty() { "default" } else { target },
     );
     let lexer = Lexer::new(file.directives.escape);
+    let mut budget = Budget::default();
     for instruction in &file.global_args {
         let Kind::Arg(declarations) = &instruction.kind else {
             continue;
@@ -108,11 +115,44 @@ pub(super) fn global(
                 scope.set(name, value.clone());
             } else if let Some(default) = &arg.default {
                 let value = expand(&lexer, default, &scope)?;
+                budget.spend(value.len(), default.span)?;
                 scope.set(name, value);
             }
         }
     }
     Ok(scope)
+}
+
+/// What one plan may hold, in bytes: variables that are made of one another grow without end.
+const MAX_PLAN_BYTES: usize = 256 << 20;
+
+/// How much of it is left.
+#[derive(Debug)]
+pub(super) struct Budget(usize);
+
+impl Default for Budget {
+    fn default() -> Self {
+        Self(MAX_PLAN_BYTES)
+    }
+}
+
+impl Budget {
+    /// Takes `bytes` for what stands at `span`.
+    pub(super) fn spend(&mut self, bytes: usize, span: Span) -> Result<(), PlanError> {
+        match self.0.checked_sub(bytes) {
+            Some(left) => {
+                self.0 = left;
+                Ok(())
+            }
+            None => Err(PlanError::new(PlanErrorKind::TooLarge, span)
+                .hint("variables are made of one another up to here, or too many steps have too many of them")),
+        }
+    }
+
+    /// Takes `bytes`; false where they are not left.
+    pub(super) fn has(&mut self, bytes: usize) -> bool {
+        self.spend(bytes, Span::default()).is_ok()
+    }
 }
 
 fn platform_args(platform: &Platform) -> [(&'static str, String); 5] {

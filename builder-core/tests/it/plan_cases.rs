@@ -101,3 +101,40 @@ fn dockerfiles_are_planned() {
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
+
+/// Variables that are made of one another, and steps that all see them, end in an error and not in all of the memory.
+#[test]
+fn a_plan_has_a_largest_size() {
+    let double = "ENV a=$a$a\n".repeat(18);
+    let global = double.replace("ENV", "ARG");
+    for (text, expected) in [
+        (
+            format!(
+                "FROM scratch\nENV a=0123456789\n{}",
+                "ENV a=$a$a\n".repeat(40)
+            ),
+            "longer than",
+        ),
+        (
+            format!(
+                "FROM scratch\nENV a=0123456789\n{double}{}",
+                "RUN x\n".repeat(200)
+            ),
+            "the plan is larger than",
+        ),
+        (
+            format!(
+                "ARG a=0123456789\n{global}{}FROM scratch\n",
+                "ARG b=$a\n".repeat(200)
+            ),
+            "the plan is larger than",
+        ),
+    ] {
+        let file = builder_core::dockerfile::parse(&text).expect("a Dockerfile");
+        let options = builder_core::plan::PlanOptions::default();
+        match builder_core::plan::step(&file, &options, &std::collections::BTreeMap::new()) {
+            Err(error) => assert!(error.to_string().contains(expected), "{error}"),
+            Ok(_) => panic!("it plans"),
+        }
+    }
+}

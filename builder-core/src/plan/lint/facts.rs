@@ -1,5 +1,6 @@
 //! Every word of a file, expanded in its scope, with the variables that had no value.
 
+use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 
 use crate::dockerfile::ast::{Dockerfile, Instruction, Kind, Stage};
@@ -9,7 +10,7 @@ use crate::image::{Platform, Reference};
 
 use super::super::base::{Base, BaseInfo};
 use super::super::options::PlanOptions;
-use super::super::scope::{self, Variables};
+use super::super::scope::{self, Budget, Variables};
 use super::Surroundings;
 
 #[derive(Debug)]
@@ -97,6 +98,7 @@ pub(super) fn find<'a>(
             .flatten()
             .map(|arg| arg.name.raw.as_str())
             .collect(),
+        budget: RefCell::default(),
     };
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let mut ends: Vec<Scope> = Vec::new();
@@ -131,6 +133,8 @@ struct Finder<'a> {
     global: Variables,
     default: Option<Variables>,
     global_names: BTreeSet<&'a str>,
+    /// Where it is used up, planning tells so.
+    budget: RefCell<Budget>,
 }
 
 impl<'a> Finder<'a> {
@@ -313,6 +317,9 @@ impl<'a> Finder<'a> {
         unset: &mut Vec<Unset>,
     ) -> Option<String> {
         let expanded = lexer.expand(word, &scope.env).ok()?;
+        if !self.budget.borrow_mut().has(expanded.text.len()) {
+            return None;
+        }
         for name in expanded.unmatched {
             let known = scope.declared.contains(&name) || name.starts_with("BUILDKIT_SBOM_SCAN_");
             if known || has_default(word, &name) || unset.iter().any(|it| it.name == name) {

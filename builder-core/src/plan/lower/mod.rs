@@ -14,9 +14,9 @@ use crate::image::{History, ImageConfig, Platform};
 use super::base::Base;
 use super::error::{PlanError, PlanErrorKind};
 use super::outline::Args;
-use super::scope::{self, Variables};
+use super::scope::{self, Budget, Variables};
 use super::stages::{self, Frame, From, Ground, Prepared};
-use super::vertex::{Input, MkdirOp, Op, Plan, PlanWarning, SourceTree, Vertex};
+use super::vertex::{CopySource, Input, MkdirOp, Op, Plan, PlanWarning, SourceTree, Vertex};
 
 /// The comment that BuildKit leaves in each entry of the history, so that tools see one kind of image.
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
@@ -50,6 +50,7 @@ struct Lowering<'f, 'a> {
     roots: BTreeMap<usize, Option<Input>>,
     used_args: BTreeSet<String>,
     args: Args,
+    budget: Budget,
     warnings: Vec<PlanWarning>,
 }
 
@@ -103,6 +104,7 @@ pub(super) fn lower(
         roots: BTreeMap::new(),
         used_args: BTreeSet::new(),
         args: Args::default(),
+        budget: Budget::default(),
         warnings: Vec::new(),
     };
     for &index in needed {
@@ -158,8 +160,16 @@ impl<'a> Lowering<'_, 'a> {
                 onbuild: at < inherited,
                 after: after.clone(),
             };
+            let (vertices, entries) = (self.vertices.len(), state.config.history.len());
             self.instruction(&mut state, &mut site)?;
             prefix = site.prefix;
+            let made: usize = self.vertices[vertices..].iter().map(size).sum();
+            let noted = state.config.history[entries..].iter();
+            let noted: usize = noted
+                .map(|it| it.created_by.as_ref().map_or(0, String::len))
+                .sum();
+            self.budget
+                .spend(made + noted, instruction.head.keyword.span)?;
         }
         Ok(state)
     }
@@ -419,6 +429,28 @@ impl<'a> Lowering<'_, 'a> {
             warnings: self.warnings,
         })
     }
+}
+
+/// About what a vertex takes, in bytes.
+fn size(vertex: &Vertex) -> usize {
+    const PAIR: usize = 2 * size_of::<String>();
+    let op = match &vertex.op {
+        Op::Run(run) => {
+            let env = run.env.iter().map(|(k, v)| PAIR + k.len() + v.len());
+            env.sum::<usize>() + run.args.iter().map(String::len).sum::<usize>()
+        }
+        Op::Copy(copy) => {
+            let sources = copy.sources.iter().map(|source| match source {
+                CopySource::Tree { pattern, .. } => pattern.len(),
+                CopySource::Inline { content, .. } => content.len(),
+                CopySource::Url { url, .. } | CopySource::Git { url, .. } => url.len(),
+            });
+            sources.sum::<usize>() + copy.dest.len()
+        }
+        Op::Mkdir(mkdir) => mkdir.path.len(),
+        Op::Image(_) | Op::Context { .. } => 0,
+    };
+    op + vertex.name.len()
 }
 
 fn parse_epoch(text: &str) -> Result<i64, PlanError> {

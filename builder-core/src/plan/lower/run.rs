@@ -1,6 +1,6 @@
 //! RUN.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use crate::dockerfile::Span;
 use crate::dockerfile::ast::{Command, Heredoc, Run};
@@ -310,7 +310,7 @@ fn arg_names(state: &State) -> BTreeSet<String> {
 /// Returns the command for the history: the build args that it sees come first, counted.
 fn history(state: &State, args: &[String]) -> String {
     let mut words: Vec<String> = Vec::new();
-    let mut places: Vec<&str> = Vec::new();
+    let mut places: HashMap<&str, usize> = HashMap::new();
     for (name, value) in &state.build_args {
         let value = state
             .env
@@ -318,10 +318,10 @@ fn history(state: &State, args: &[String]) -> String {
             .or(value.as_deref())
             .unwrap_or_default();
         let word = format!("{name}={value}");
-        match places.iter().position(|known| known == name) {
-            Some(at) => words[at] = word,
+        match places.get(name.as_str()) {
+            Some(&at) => words[at] = word,
             None => {
-                places.push(name);
+                places.insert(name, words.len());
                 words.push(word);
             }
         }
