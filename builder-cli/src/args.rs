@@ -12,6 +12,7 @@ use clap::{
 
 use builder_core::sandbox::Isolation;
 
+use crate::commands::{DuArgs, PruneArgs};
 use crate::exit::Failure;
 use crate::outputs::PUSH;
 
@@ -61,6 +62,10 @@ pub(crate) enum Command {
     Logout(images::LogoutArgs),
     /// Copy an image from one place to another, past the store
     Copy(images::CopyArgs),
+    /// Print what the store takes on the disk, thing by thing
+    Du(DuArgs),
+    /// Remove what no named image was made with; see `--all`, and the limits
+    Prune(PruneArgs),
 }
 
 /// What a build is made from.
@@ -131,6 +136,10 @@ pub(crate) struct BuildArgs {
     /// Stages whose steps run again
     #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// What the store may take: `off`, or limits such as `max-used-space=20GB,keep-duration=30d,max-mounts=5GB`
+    /// [env: BUILDER_GC] [default: min-free-space=5GB,reserved-space=1GB,keep-duration=60d,max-mounts=10GB,every=10m]
+    #[arg(long, value_name = "LIMITS")]
+    pub(crate) gc: Option<String>,
     /// Print, at the end, which steps were cached and what changed for those that were not
     #[arg(long)]
     pub(crate) explain: bool,

@@ -92,6 +92,11 @@ fn asked(args: &BuildArgs) -> Result<Option<Call>, Failure> {
 /// Translates what only `build` has.
 fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failure> {
     let mut build = no_cache(request(args.inputs, environment)?, &args.no_cache)?;
+    let limits = match args.gc {
+        Some(limits) => Some(limits),
+        None => environment.text("BUILDER_GC")?.filter(|it| !it.is_empty()),
+    };
+    build = build.gc(super::prune::policy(limits.as_deref().unwrap_or_default())?);
     for stage in args.no_cache_filter {
         build = build.no_cache_stage(stage);
     }

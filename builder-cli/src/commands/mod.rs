@@ -13,12 +13,15 @@ mod load;
 mod login;
 mod logout;
 mod plan;
+mod prune;
 mod pull;
 mod push;
 mod rmi;
 mod save;
 mod store;
 mod tag;
+
+pub(crate) use prune::{DuArgs, PruneArgs};
 
 use crate::args::{Cli, Command};
 use crate::environment::Environment;
@@ -43,6 +46,8 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Login(args) => login::run(args, environment),
         Command::Logout(args) => logout::run(&args, environment),
         Command::Copy(args) => copy::run(args, environment),
+        Command::Du(args) => prune::du(args, environment),
+        Command::Prune(args) => prune::prune(args, environment),
     }
 }
 

@@ -8,6 +8,7 @@ pub(crate) mod call;
 pub(crate) mod checks;
 pub(crate) mod diagnostic;
 pub(crate) mod explain;
+pub(crate) mod holdings;
 mod json;
 mod lines;
 mod plain;

@@ -128,6 +128,9 @@ impl Plain {
             Event::Exported { what } => {
                 let _ = writeln!(out, "{}", one_line(&what));
             }
+            Event::Pruned { count, bytes } => {
+                let _ = writeln!(out, "removed {} of the store, {count} things", size(bytes));
+            }
             _ => {}
         }
     }
@@ -213,7 +216,7 @@ pub(super) fn one_line(text: &str) -> String {
     )
 }
 
-fn size(bytes: u64) -> String {
+pub(super) fn size(bytes: u64) -> String {
     const UNITS: [(&str, f64); 3] = [("GB", 1e9), ("MB", 1e6), ("kB", 1e3)];
     let bytes_f = bytes as f64;
     match UNITS.iter().find(|(_, unit)| bytes_f >= *unit) {

@@ -9,6 +9,7 @@
 //! | `web`         | a web server that counts what it is asked                                  |
 //! | `cache`       | an edit runs again what depends on it, and nothing else                    |
 //! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
+//! | `prune`       | `du` adds up to what the disk says, `prune` removes what it should         |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rungs`       | every way of running steps makes the same layers                           |
@@ -34,6 +35,7 @@ mod explain;
 mod fixture;
 mod hostile_images;
 mod outputs;
+mod prune;
 mod rungs;
 mod tree;
 mod users;

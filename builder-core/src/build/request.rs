@@ -16,7 +16,7 @@ use super::context::{Context, NamedSource};
 use super::error::{BuildError, ChecksError, Located};
 use super::output::Output;
 use super::prepare::Prepared;
-use crate::cache::{Cache, LastBuild};
+use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{self, Destination, Finished};
 use crate::image::{Platform, Reference};
@@ -52,6 +52,7 @@ pub struct Build {
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     no_cache: NoCache,
     max_layer_bytes: Option<u64>,
+    gc: Option<Policy>,
     jobs: usize,
     pub(super) client: ClientOptions,
     helper: HelperPath,
@@ -98,6 +99,7 @@ impl Build {
             secrets: BTreeMap::new(),
             no_cache: NoCache::default(),
             max_layer_bytes: None,
+            gc: None,
             jobs: JOBS,
             client: ClientOptions::default(),
             helper: HelperPath::Current,
@@ -199,6 +201,13 @@ impl Build {
     #[must_use]
     pub fn no_cache(mut self, no_cache: bool) -> Self {
         self.no_cache.all = no_cache;
+        self
+    }
+
+    /// Sets what the store may take, which is looked at after a build that ran something; else it grows without limit.
+    #[must_use]
+    pub fn gc(mut self, policy: Option<Policy>) -> Self {
+        self.gc = policy;
         self
     }
 
@@ -486,9 +495,14 @@ impl Build {
             .await
             .map_err(&fail)?;
         let outputs = self.outputs.clone();
+        let gc = self.gc.clone().filter(|_| solved.ran);
         let exported = tokio::task::spawn_blocking(move || {
             let config = assemble::config(&inputs.plan, &solved.layers, base_created);
-            export_all(&inputs, &config, &solved, &outputs, &names, &store, &fail)
+            let image = export_all(&inputs, &config, &solved, &outputs, &names, &store, &fail)?;
+            if let Some(policy) = gc {
+                hold_to(&policy, store, inputs.events.as_ref());
+            }
+            Ok(image)
         });
         exported
             .await
@@ -631,6 +645,22 @@ impl Build {
             },
             cancel: self.cancel.clone(),
         })
+    }
+}
+
+/// Removes what the store has beyond `policy`. That it cannot be done is no reason for a build to fail.
+fn hold_to(policy: &Policy, store: Store, events: &dyn EventSink) {
+    match Cache::new(store).keep_within(policy, SystemTime::now()) {
+        Ok(Some(pruned)) if !pruned.things.is_empty() => events.emit(Event::Pruned {
+            count: pruned.things.len(),
+            bytes: pruned.size.bytes,
+        }),
+        Ok(_) => {}
+        Err(error) => events.emit(Event::Warning {
+            vertex: None,
+            line: None,
+            message: format!("the store is not held to its limits: {error}"),
+        }),
     }
 }
 

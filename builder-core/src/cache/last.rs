@@ -211,4 +211,11 @@ impl Cache {
             lists,
         })
     }
+
+    /// Returns the lists that parts refer to.
+    pub(super) fn lists_of(&self, parts: &Digest) -> Vec<Digest> {
+        let document: Option<PartsDocument> = self.store.records().get(PARTS, parts);
+        let lists = document.map(|it| it.lists).unwrap_or_default();
+        lists.into_iter().map(|(_, digest)| digest).collect()
+    }
 }

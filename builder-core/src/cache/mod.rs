@@ -11,16 +11,22 @@
 //! Records are small files, written under a temporary name and renamed; a torn or foreign one is a miss.
 //! What a record refers to is in the store before the record is; on reading, that is checked again.
 //!
+//! What a store takes, and what of it goes: `holdings` looks and removes, `prune` decides.
+//!
 //! Not here: what an operation means. This room sees digests and names.
 
 mod files;
+mod holdings;
 mod key;
 mod last;
+mod prune;
 mod reason;
 mod record;
 
 pub use files::{FileEntry, FileList};
+pub use holdings::{Holdings, Pruned};
 pub use key::{Key, KeyHasher, Part, Parts};
 pub use last::{Came, Earlier, LastBuild, Place, StepReport};
+pub use prune::{Need, Policy, Rules, Thing};
 pub use reason::{Reason, explain, nearest};
 pub use record::{Cache, Layer, Record};

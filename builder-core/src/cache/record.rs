@@ -58,9 +58,9 @@ impl Cache {
         Cache { store }
     }
 
-    /// Returns the record of `key`, if all that it refers to is there or can be fetched.
+    /// Returns the record of `key`, if all that it refers to is there or can be fetched. It stays while the store is open.
     pub fn find(&self, key: &Digest) -> Option<Record> {
-        let record: Record = self.store.records().get(STEPS, key)?;
+        let record: Record = self.store.records().claim(STEPS, key)?;
         record
             .layers
             .iter()

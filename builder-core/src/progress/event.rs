@@ -91,6 +91,8 @@ pub enum Event {
     Built { image: String, manifest: String },
     /// An output was written: `naming to docker.io/library/app:1`, `writing app.tar`.
     Exported { what: String },
+    /// The store was over its limits: so many things were removed, that were the longest unused.
+    Pruned { count: usize, bytes: u64 },
 }
 
 fn lossy<S: serde::Serializer>(bytes: &[u8], s: S) -> Result<S::Ok, S::Error> {

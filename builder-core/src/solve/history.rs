@@ -123,8 +123,9 @@ impl History {
         }
     }
 
-    /// Remembers what became of each step. A store that cannot be written fails what matters, not this.
-    pub(super) fn save(&self, inputs: &Inputs) {
+    /// Remembers what became of each step, and returns whether any ran. A store that cannot be written fails what matters,
+    /// not this.
+    pub(super) fn save(&self, inputs: &Inputs) -> bool {
         let plan = &inputs.plan;
         let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
         let mut build = LastBuild {
@@ -159,6 +160,7 @@ impl History {
             build.keep_places(before);
         }
         let _ = self.cache.put_last_build(&build, before, SystemTime::now());
+        build.steps.iter().any(|step| step.came == Came::Ran)
     }
 }
 

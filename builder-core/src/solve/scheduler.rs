@@ -13,7 +13,7 @@ use super::job::{Job, Looked, Shared};
 use super::layers::{self, LayerLoader, image_layers, worker};
 use super::remotes::{self, Remotes};
 use super::step::{look, step};
-use super::trees::{Context, view};
+use super::trees::{Context, chains, view};
 use super::{SolveError, SolveErrorKind, keys};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::context::Tree;
@@ -26,6 +26,8 @@ use crate::progress::{Event, Outcome, VertexId, VertexInfo};
 pub struct Solved {
     /// The image's layers, base first.
     pub layers: Vec<Layer>,
+    /// Whether any step ran.
+    pub ran: bool,
 }
 
 /// A vertex's layers, or nothing because something failed before.
@@ -76,7 +78,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     for context in shared.contexts.values() {
         context.save(&inputs);
     }
-    shared.history.save(&inputs);
+    let ran = shared.history.save(&inputs);
     let mut results = result?;
     let layers = match plan.target {
         None => Vec::new(),
@@ -85,7 +87,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
             None => return Err(unplaced(SolveErrorKind::Cancelled)),
         },
     };
-    Ok(Solved { layers })
+    Ok(Solved { layers, ran })
 }
 
 /// Has the blobs of a result's layers in the store, for an output.
@@ -107,6 +109,8 @@ pub fn result_tree(inputs: &Inputs, solved: &Solved) -> Result<Option<Arc<dyn Tr
     if solved.layers.is_empty() {
         return Ok(None);
     }
+    let claimed = inputs.store.claim_snapshots(&chains(&solved.layers));
+    claimed.map_err(|error| unplaced(error.into()))?;
     layers::unpack_all(inputs, &solved.layers).map_err(unplaced)?;
     let known = view(inputs, &solved.layers).map_err(unplaced)?;
     Ok(Some(known.tree))
@@ -417,6 +421,9 @@ async fn when_ready(
     if job.inputs.cancel.is_cancelled() {
         return Err(SolveErrorKind::Cancelled);
     }
+    for layers in job.results.values() {
+        job.inputs.store.claim_snapshots(&chains(layers))?;
+    }
     let inputs = job.inputs.clone();
     let vertex = &inputs.plan.vertices[index];
     match &vertex.op {
@@ -426,6 +433,13 @@ async fn when_ready(
                 name: base.describe().to_owned(),
             })?;
             let layers = image_layers(resolved)?;
+            for layer in &layers {
+                // Those that are there stay.
+                inputs
+                    .store
+                    .blobs()
+                    .has_sized(&layer.blob.digest, layer.blob.size);
+            }
             inputs.events.emit(Event::Started { vertex: id(index) });
             finished(&inputs, index, Instant::now(), None);
             Ok(Some(Arc::new(layers)))

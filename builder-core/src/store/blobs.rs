@@ -8,21 +8,27 @@ use std::sync::Arc;
 use tempfile::NamedTempFile;
 
 use super::StoreError;
+use super::claims::Claims;
 use super::error::at;
 use super::tmp::ProcessDir;
 use crate::digest::{Digest, DigestWriter};
 
-/// The blobs of a store. Clones are the same blobs; they keep the process's temporary directory, but not
-/// the lock that says the store is in use: keep the [`Store`](super::Store) as well.
+/// The blobs of a store. Clones are the same blobs; they keep the process's temporary directory, and with it what the
+/// process has claimed.
 #[derive(Debug, Clone)]
 pub struct Blobs {
     directory: PathBuf,
     tmp: Arc<ProcessDir>,
+    claims: Arc<Claims>,
 }
 
 impl Blobs {
-    pub(super) fn new(directory: PathBuf, tmp: Arc<ProcessDir>) -> Self {
-        Blobs { directory, tmp }
+    pub(super) fn new(directory: PathBuf, tmp: Arc<ProcessDir>, claims: Arc<Claims>) -> Self {
+        Blobs {
+            directory,
+            tmp,
+            claims,
+        }
     }
 
     /// Returns where the blob is, or would be.
@@ -34,9 +40,14 @@ impl Blobs {
         self.size(digest).is_some()
     }
 
-    /// Whether the blob is there with `size` bytes; false for one that a power cut has shortened.
+    /// Whether the blob is there with `size` bytes; false for one that a power cut has shortened. One that is stays there
+    /// while the store is open: no sweep takes it.
     pub fn has_sized(&self, digest: &Digest, size: u64) -> bool {
-        self.size(digest) == Some(size)
+        let claimed = self.claims.claim(&[self.path(digest)]).unwrap_or_default();
+        let found = claimed.into_iter().flatten();
+        found
+            .map(|it| (it.is_file(), it.len()))
+            .any(|it| it == (true, size))
     }
 
     /// Returns the number of bytes; `None` where the blob is not there.

@@ -13,6 +13,13 @@ pub struct Lock {
 }
 
 impl Lock {
+    /// Notes the time, for a sweep that asks when the lock was last used.
+    pub(super) fn used(self) -> Lock {
+        // A sweep that knows less is no harm.
+        let _ = self._file.set_modified(std::time::SystemTime::now());
+        self
+    }
+
     pub(super) fn shared(path: &Path) -> Result<Lock, StoreError> {
         let file = open(path)?;
         file.lock_shared().map_err(at("lock", path))?;

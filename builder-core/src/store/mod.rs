@@ -5,42 +5,51 @@
 //!   oci-layout, index.json, blobs/sha256/<hex>   an OCI image layout: other tools can read it as it is
 //!   cache/<kind>/<2 hex>/<hex>                   records (see `records`)
 //!   snapshots/                                   unpacked layers; belongs to the room `snapshot`
-//!   tmp/<random>/                                one directory a process, locked while it lives
-//!   locks/{use,tmp,index}                        what flock is taken on
+//!   tmp/<start>-<random>/                        one directory a process, locked while it lives
+//!   locks/{sweep,tmp,index}                      what flock is taken on
 //! ```
 //!
 //! Promises, for any number of processes, and for `kill -9` at any moment:
 //! - A blob is whole: it is written to `tmp/`, hashed on the way, and renamed into place.
 //! - `index.json` is replaced by rename, under a lock, and keeps the entries of other tools.
-//! - While a [`Store`] is open it holds `locks/use` shared: a sweep, which takes it exclusively, waits.
+//! - What a process relies on is claimed (`claims`), and what is claimed or new is never swept (`sweep`): builds and
+//!   sweeps go on at the same time.
 //! - What a dead process left in `tmp/` is removed by the next one to open the store: a living one holds
 //!   a lock on its directory. `locks/tmp` covers the moment between making and locking it.
 //!
-//! Lock order: `use`, then `tmp` or `index`; never both of these at once.
+//! Lock order: `sweep`, then `tmp` or a cache mount's; never `index` with another.
 //!
 //! Nothing is synced to the disk: after a power cut a blob may be short. [`Blobs::read`] and
 //! [`Blobs::has_sized`] notice, and a fetch then replaces it; the cost of syncing every layer would be paid
 //! by every build instead.
 //!
-//! Not here: what the bytes are (the one exception is `index.json`), pruning, unpacked trees.
+//! Not here: what the bytes are (the one exception is `index.json`), what is worth keeping, unpacked trees.
 
 mod blobs;
+mod claims;
 mod error;
 mod lock;
 mod records;
+mod sweep;
 mod tags;
 mod tmp;
+mod usage;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use crate::digest::ChainId;
+
 pub use blobs::{BlobWriter, Blobs, RawBlobWriter};
 pub use error::StoreError;
 pub use lock::Lock;
 pub use records::Records;
+pub use sweep::Condemned;
 pub use tags::Tag;
+pub use usage::{Kind, Measured, Size, Stored};
 
+use claims::Claims;
 use error::at;
 
 const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
@@ -60,9 +69,8 @@ struct Inner {
     root: PathBuf,
     blobs: Blobs,
     records: Records,
-    // Fields are dropped in this order: first the directory, then the lock that says it is in use.
+    claims: Arc<Claims>,
     tmp: Arc<tmp::ProcessDir>,
-    _in_use: Lock,
 }
 
 impl Store {
@@ -80,16 +88,16 @@ impl Store {
             fs::create_dir_all(&path).map_err(at("create", &path))?;
         }
         let root = fs::canonicalize(root).map_err(at("open", root))?;
-        let in_use = Lock::shared(&root.join("locks/use"))?;
         let tmp = Arc::new(tmp::ProcessDir::new(&root)?);
+        let claims = Arc::new(Claims::new(&root, tmp.since()));
         init(&root, &tmp)?;
         Ok(Store {
             inner: Arc::new(Inner {
-                blobs: Blobs::new(root.join("blobs/sha256"), tmp.clone()),
-                records: Records::new(root.join("cache"), tmp.clone()),
+                blobs: Blobs::new(root.join("blobs/sha256"), tmp.clone(), claims.clone()),
+                records: Records::new(root.join("cache"), tmp.clone(), claims.clone()),
                 root,
+                claims,
                 tmp,
-                _in_use: in_use,
             }),
         })
     }
@@ -128,12 +136,30 @@ impl Store {
         self.inner.tmp.path()
     }
 
+    /// Returns how much the disk of the store has free for an ordinary user; all there could be where it does not tell.
+    pub fn free_bytes(&self) -> u64 {
+        let stat = rustix::fs::statvfs(self.root());
+        stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    }
+
+    /// Says that the snapshots of `chains` are relied on from now on, those that are there.
+    ///
+    /// # Errors
+    /// Where the sweep's lock cannot be taken.
+    pub fn claim_snapshots(&self, chains: &[ChainId]) -> Result<(), StoreError> {
+        let directory = self.snapshots_dir();
+        let paths = chains.iter().map(|chain| directory.join(chain.0.hex()));
+        let paths: Vec<PathBuf> = paths.collect();
+        self.inner.claims.claim(&paths)?;
+        Ok(())
+    }
+
     /// Takes the store-wide lock `name` for itself alone; waits for it. Do not call from async code.
     ///
     /// # Errors
     /// Where the lock's file cannot be made.
     pub fn lock(&self, name: &str) -> Result<Lock, StoreError> {
-        Lock::exclusive(&self.lock_path(name)?)
+        Ok(Lock::exclusive(&self.lock_path(name)?)?.used())
     }
 
     /// Takes the store-wide lock `name` if nobody has it.
@@ -141,6 +167,11 @@ impl Store {
     /// # Errors
     /// Where the lock's file cannot be made.
     pub fn try_lock(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        Ok(self.try_lock_untouched(name)?.map(Lock::used))
+    }
+
+    /// The same, but it does not count as a use.
+    fn try_lock_untouched(&self, name: &str) -> Result<Option<Lock>, StoreError> {
         Lock::try_exclusive(&self.lock_path(name)?)
     }
 
@@ -257,21 +288,71 @@ mod tests {
     }
 
     #[test]
-    fn a_sweep_waits_for_users() {
+    fn a_sweep_takes_what_is_old_and_nobody_has_claimed() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let sweeper = Store::open(dir.path()).expect("open");
+        let old = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000);
+        let names = ["old", "claimed", "seen", "touched"];
+        let digests = names.map(|name| sweeper.blobs().put(name.as_bytes()).expect("put"));
+        let path = |at: usize| sweeper.blobs().path(&digests[at]);
+        for at in 0..names.len() {
+            let file = fs::File::options()
+                .write(true)
+                .open(path(at))
+                .expect("open");
+            file.set_modified(old).expect("set time");
+        }
+        let condemned = |at: usize| Condemned {
+            path: path(at),
+            used: old,
+            lock: None,
+        };
+        let other = Store::open(dir.path()).expect("open");
+        assert!(other.blobs().has_sized(&digests[1], 7));
+        assert_eq!(other.blobs().size(&digests[2]), Some(4));
+        let new = other.blobs().put(b"new").expect("put");
+        let used = fs::metadata(other.blobs().path(&new)).and_then(|it| it.modified());
+        let mut all: Vec<Condemned> = (0..3).map(condemned).collect();
+        all.push(Condemned {
+            path: other.blobs().path(&new),
+            used: used.expect("time"),
+            lock: None,
+        });
+        let gone = sweeper.sweep(&all).expect("sweep");
+        // What was only looked at is not claimed.
+        assert_eq!(gone, [true, false, true, false]);
+        assert!(!other.blobs().has_sized(&digests[0], 3));
+        drop(other);
+        let again = [condemned(1), condemned(3)];
+        let file = fs::File::options().write(true).open(path(3)).expect("open");
+        file.set_modified(old + std::time::Duration::from_secs(1))
+            .expect("set time");
+        assert_eq!(
+            sweeper.sweep(&again).expect("sweep"),
+            [false, false],
+            "used since"
+        );
+        let count = fs::read_dir(sweeper.tmp_dir()).expect("list").count();
+        assert_eq!(count, 0, "the trash is empty");
+    }
+
+    #[test]
+    fn a_cache_mount_in_use_stays() {
         let dir = tempfile::tempdir().expect("temp dir");
         let store = Store::open(dir.path()).expect("open");
-        let path = dir.path().join("locks/use");
-        assert!(Lock::try_exclusive(&path).expect("lock").is_none());
-        drop(store);
-        // A program that another test starts at this moment has the descriptor until its exec.
-        let free = || Lock::try_exclusive(&path).expect("lock").is_some();
-        let tries = (0..200).any(|_| {
-            free() || {
-                std::thread::sleep(std::time::Duration::from_millis(10));
-                false
-            }
-        });
-        assert!(tries, "the lock is still held");
+        let mount = store.cache_dir().join("mounts/abc");
+        fs::create_dir_all(mount.join("deep")).expect("mkdir");
+        let condemned = [Condemned {
+            path: mount.clone(),
+            used: std::time::UNIX_EPOCH,
+            lock: Some("mount-abc".to_owned()),
+        }];
+        let other = Store::open(dir.path()).expect("open");
+        let held = other.lock("mount-abc").expect("lock");
+        assert_eq!(store.sweep(&condemned).expect("sweep"), [false]);
+        drop(held);
+        assert_eq!(store.sweep(&condemned).expect("sweep"), [true]);
+        assert!(!mount.exists());
     }
 
     #[test]

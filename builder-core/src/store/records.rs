@@ -13,6 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
+use super::claims::Claims;
 use super::error::{at, is_plain_name};
 use super::tmp::ProcessDir;
 use crate::digest::Digest;
@@ -22,6 +23,7 @@ use crate::digest::Digest;
 pub struct Records {
     directory: PathBuf,
     tmp: Arc<ProcessDir>,
+    claims: Arc<Claims>,
 }
 
 #[derive(Serialize)]
@@ -37,8 +39,19 @@ struct Found<T> {
 }
 
 impl Records {
-    pub(super) fn new(directory: PathBuf, tmp: Arc<ProcessDir>) -> Self {
-        Records { directory, tmp }
+    pub(super) fn new(directory: PathBuf, tmp: Arc<ProcessDir>, claims: Arc<Claims>) -> Self {
+        Records {
+            directory,
+            tmp,
+            claims,
+        }
+    }
+
+    /// Returns the record, which then stays while the store is open: no sweep takes it.
+    pub fn claim<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
+        let path = self.path(kind, key).ok()?;
+        self.claims.claim(&[path]).ok()?.pop()??;
+        self.get(kind, key)
     }
 
     /// Returns the record, or `None` where there is no good one.

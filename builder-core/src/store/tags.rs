@@ -136,6 +136,20 @@ impl Store {
         Ok(tags)
     }
 
+    /// Returns what every entry of the index names, those of other tools included, with what they call it.
+    ///
+    /// # Errors
+    /// Where the index cannot be read.
+    pub fn index_digests(&self) -> Result<Vec<(Digest, String)>, StoreError> {
+        let index = self.read_index()?;
+        let entries = manifests(&index).iter().filter_map(|entry| {
+            let digest = entry.get("digest")?.as_str()?.parse().ok()?;
+            let name = annotation(entry, ANNOTATION_REF_NAME).unwrap_or_default();
+            Some((digest, name.to_owned()))
+        });
+        Ok(entries.collect())
+    }
+
     /// Changes the list of manifests under the lock; writes it where `change` says so.
     fn edit(&self, change: impl FnOnce(&mut Vec<Value>) -> bool) -> Result<bool, StoreError> {
         let _lock = Lock::exclusive(&self.root().join("locks/index"))?;

@@ -4,18 +4,23 @@ use std::fs;
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tempfile::NamedTempFile;
 
 use super::error::at;
 use super::{Lock, StoreError};
 
-/// `tmp/<random>/`, locked; removed when dropped.
+/// `tmp/<start>-<random>/`, locked; removed when dropped. The start is in nanoseconds since the epoch.
 #[derive(Debug)]
 pub(super) struct ProcessDir {
     path: PathBuf,
+    since: SystemTime,
     _lock: Lock,
 }
+
+/// Files have times of the kernel's last tick, which may be a little before that of the clock.
+const GRAIN: Duration = Duration::from_secs(1);
 
 impl ProcessDir {
     /// Makes the directory, and removes those whose lock is free.
@@ -23,8 +28,10 @@ impl ProcessDir {
         let parent = root.join("tmp");
         let guard = Lock::exclusive(&root.join("locks/tmp"))?;
         let dead = dead(&parent);
+        let since = SystemTime::now() - GRAIN;
+        let start = since.duration_since(UNIX_EPOCH).unwrap_or_default();
         let path = tempfile::Builder::new()
-            .prefix("")
+            .prefix(&format!("{}-", start.as_nanos()))
             .rand_bytes(10)
             .tempdir_in(&parent)
             .map_err(at("create a directory in", &parent))?
@@ -38,7 +45,16 @@ impl ProcessDir {
         for (path, _lock) in dead {
             remove_tree(&path);
         }
-        Ok(ProcessDir { path, _lock: lock })
+        Ok(ProcessDir {
+            path,
+            since,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the time from which on all that the process makes is.
+    pub(super) fn since(&self) -> SystemTime {
+        self.since
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -69,6 +85,32 @@ impl Drop for ProcessDir {
     }
 }
 
+/// Returns the start of the oldest process that has the store open, `own` apart; `None` where there is no other.
+///
+/// One whose name does not tell is as old as can be.
+pub(super) fn oldest_living(root: &Path, own: &Path) -> Result<Option<SystemTime>, StoreError> {
+    // No directory is between being made and being locked.
+    let _guard = Lock::exclusive(&root.join("locks/tmp"))?;
+    let parent = root.join("tmp");
+    let entries = fs::read_dir(&parent).map_err(at("list", &parent))?;
+    let mut oldest = None;
+    for entry in entries.flatten() {
+        let path = entry.path();
+        if path == own || !entry.file_type().is_ok_and(|it| it.is_dir()) {
+            continue;
+        }
+        if let Ok(Some(_)) = Lock::try_directory(&path) {
+            continue;
+        }
+        let name = entry.file_name();
+        let start = name.to_str().and_then(|name| name.split_once('-'));
+        let start = start.and_then(|(nanos, _)| nanos.parse().ok());
+        let start = start.map_or(UNIX_EPOCH, |nanos| UNIX_EPOCH + Duration::from_nanos(nanos));
+        oldest = Some(oldest.map_or(start, |known: SystemTime| known.min(start)));
+    }
+    Ok(oldest)
+}
+
 /// Lists what nobody has locked, and locks it.
 fn dead(parent: &Path) -> Vec<(PathBuf, Option<Lock>)> {
     let Ok(entries) = fs::read_dir(parent) else {
@@ -88,7 +130,7 @@ fn dead(parent: &Path) -> Vec<(PathBuf, Option<Lock>)> {
 }
 
 /// Removes a file or a tree; errors are ignored: a later sweep tries again.
-fn remove_tree(path: &Path) {
+pub(super) fn remove_tree(path: &Path) {
     if fs::remove_dir_all(path).is_ok() || fs::remove_file(path).is_ok() {
         return;
     }
