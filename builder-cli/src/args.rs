@@ -15,6 +15,7 @@ use builder_core::sandbox::Isolation;
 use crate::commands::{DuArgs, PruneArgs};
 use crate::exit::Failure;
 use crate::outputs::PUSH;
+use crate::step_flags::StepFlags;
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no helper runtime.
 #[derive(Debug, Parser)]
@@ -130,6 +131,8 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
+    #[command(flatten)]
+    pub(crate) steps: StepFlags,
     /// Run every step again, or those on these lines of the Dockerfile: `--no-cache=3-5`
     #[arg(long, value_name = "LINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_cache: Vec<String>,
@@ -263,8 +266,6 @@ const LOAD: &str = "is not supported, no daemon is spoken to: \
 
 /// Flags of `docker build` and `docker buildx build` that are refused: name, whether it takes a value, the answer.
 const REFUSED: &[(&str, bool, &str)] = &[
-    ("add-host", true, NOT_YET),
-    ("allow", true, NOT_YET),
     ("annotation", true, NOT_YET),
     ("attest", true, NOT_YET),
     (
@@ -274,13 +275,7 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ),
     ("cache-from", true, NOT_YET),
     ("cache-to", true, NOT_YET),
-    ("cgroup-parent", true, NOT_YET),
     ("compress", false, NOT_YET),
-    ("cpu-period", true, NOT_YET),
-    ("cpu-quota", true, NOT_YET),
-    ("cpu-shares", true, NOT_YET),
-    ("cpuset-cpus", true, NOT_YET),
-    ("cpuset-mems", true, NOT_YET),
     ("disable-content-trust", false, NOT_YET),
     (
         "force-rm",
@@ -288,8 +283,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
         "is not needed: no container is left behind",
     ),
     ("load", false, LOAD),
-    ("memory", true, NOT_YET),
-    ("memory-swap", true, NOT_YET),
     ("metadata-file", true, NOT_YET),
     ("policy", true, NOT_YET),
     ("provenance", true, NOT_YET),
@@ -297,10 +290,8 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ("rm", false, "is not needed: no container is left behind"),
     ("sbom", true, NOT_YET),
     ("security-opt", true, NOT_YET),
-    ("shm-size", true, NOT_YET),
     ("squash", false, NOT_YET),
     ("ssh", true, NOT_YET),
-    ("ulimit", true, NOT_YET),
 ];
 
 /// Reads the command line; ends the process where clap does: `--help`, `--version`, a mistake (2).

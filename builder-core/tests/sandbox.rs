@@ -386,6 +386,7 @@ impl Bench {
             mounts: Vec::new(),
             network: Network::Host,
             security: Security::Sandbox,
+            limits: builder_core::sandbox::Limits::default(),
             resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
             hosts: b"127.0.0.1 localhost\n".to_vec(),
         }
@@ -807,6 +808,7 @@ fn bytes_are_a_file(bench: &Bench) {
             mode: 0o400,
             uid: 5,
             gid: 6,
+            no_exec: true,
         },
         read_only: true,
     }];
@@ -962,6 +964,7 @@ fn links_of_the_image_stay_inside(bench: &Bench) {
             mode: 0o444,
             uid: 0,
             gid: 0,
+            no_exec: true,
         },
         read_only: false,
     };

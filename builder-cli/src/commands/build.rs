@@ -116,7 +116,7 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
     if let Some(jobs) = args.jobs {
         build = build.jobs(usize::from(jobs));
     }
-    Ok(build)
+    args.steps.apply(build)
 }
 
 /// Reads `--no-cache` and `--no-cache=3-5,9`; true and false are as in Docker.

@@ -43,7 +43,7 @@ pub(crate) struct Case {
     symlinks: BTreeMap<String, String>,
     hard_links: BTreeMap<String, String>,
     modes: BTreeMap<String, String>,
-    /// `wide-ids`: uid 70000 is mapped here.
+    /// `wide-ids`: uid 70000 is mapped here; `cgroups`: groups of memory, processors and processes can be made.
     needs: Vec<String>,
 }
 
@@ -64,6 +64,7 @@ impl Case {
             .map(String::as_str)
             .find(|need| match *need {
                 "wide-ids" => !fixture::maps_id(70_000),
+                "cgroups" => !fixture::has_cgroups(),
                 other => panic!("case.toml: unknown need `{other}`"),
             })
     }

@@ -52,6 +52,19 @@ pub(crate) fn maps_id(id: u64) -> bool {
         })
 }
 
+/// Whether control groups can be made that limit memory, processors and processes.
+pub(crate) fn has_cgroups() -> bool {
+    let root = Path::new("/sys/fs/cgroup");
+    let unified = fs::read_to_string(root.join("cgroup.subtree_control"));
+    let controllers = ["memory", "cpu", "cpuset", "pids"];
+    let own = |name: &str| root.join(name).join("cgroup.procs").is_file();
+    is_root()
+        && controllers.iter().all(|name| match &unified {
+            Ok(given) => given.split_whitespace().any(|it| it == *name),
+            Err(_) => own(name),
+        })
+}
+
 pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes)
         .iter()

@@ -1,6 +1,7 @@
 //! Why a build failed: one type for the whole façade, with the place where the author wrote it.
 
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::context::ContextError;
 use crate::dockerfile::diagnostic::{Diagnostic, Severity};
@@ -67,6 +68,9 @@ pub enum BuildError {
     NoStore,
     #[error("a worker thread ended early: {0}")]
     Worker(String),
+    /// No step ran when the time was over; else the step's error says so.
+    #[error("the build's limit of {limit:?} is over, and no step ran: --timeout sets it")]
+    Timeout { limit: Duration },
     #[error("the build was cancelled")]
     Cancelled,
 }
@@ -137,9 +141,9 @@ impl BuildError {
         };
         let name = located.error.vertex.as_deref()?;
         match &*located.error.kind {
-            SolveErrorKind::Exit { tail, .. } | SolveErrorKind::Signal { tail, .. } => {
-                Some((name, tail))
-            }
+            SolveErrorKind::Exit { tail, .. }
+            | SolveErrorKind::Signal { tail, .. }
+            | SolveErrorKind::Timeout { tail, .. } => Some((name, tail)),
             _ => Some((name, &[])),
         }
     }

@@ -14,10 +14,11 @@ mod error;
 mod output;
 mod prepare;
 mod request;
+mod steps;
 
 pub use call::Listing;
 pub use check::Checked;
 pub use context::{Context, NamedSource, NamedSourceError, Stream};
 pub use error::{BuildError, ChecksError, Located};
 pub use output::Output;
-pub use request::{Build, DEFAULT_HOSTS, Image, Planned, last_build};
+pub use request::{Build, Image, Planned, last_build};

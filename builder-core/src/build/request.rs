@@ -5,7 +5,7 @@ use std::io::Read;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
@@ -16,6 +16,7 @@ use super::context::{Context, NamedSource};
 use super::error::{BuildError, ChecksError, Located};
 use super::output::Output;
 use super::prepare::Prepared;
+use super::steps::Steps;
 use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{self, Destination, Finished};
@@ -29,12 +30,11 @@ use crate::snapshot::{Copied, Overlay, Snapshotter};
 use crate::solve::{Inputs, NoCache, SolveOptions, Solved, forced, solve};
 use crate::store::Store;
 
-/// `/etc/hosts` of a step, as BuildKit writes it.
-pub const DEFAULT_HOSTS: &str =
-    "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
 const HOSTNAME: &str = "buildkitsandbox";
 /// Vertices that wait for the network or sleep cost nothing, so there may be many more than cores.
 const JOBS: usize = 64;
+/// What killing the steps of a build whose time is over may take before everything else is cancelled too.
+const STEPS_END: Duration = Duration::from_millis(500);
 /// Far more than any real one.
 pub(super) const MAX_DOCKERFILE_BYTES: u64 = 64 << 20;
 
@@ -58,7 +58,7 @@ pub struct Build {
     helper: HelperPath,
     standing: Option<Standing>,
     resolv_conf: Option<Vec<u8>>,
-    hosts: Vec<u8>,
+    pub(super) steps: Steps,
     pub(super) cancel: CancellationToken,
     /// Contexts from elsewhere, once they are here; the main one under `None`.
     pub(super) prepared: BTreeMap<Option<String>, Prepared>,
@@ -105,7 +105,7 @@ impl Build {
             helper: HelperPath::Current,
             standing: None,
             resolv_conf: None,
-            hosts: DEFAULT_HOSTS.as_bytes().to_vec(),
+            steps: Steps::default(),
             cancel: CancellationToken::new(),
             prepared: BTreeMap::new(),
         }
@@ -441,7 +441,34 @@ impl Build {
     ///
     /// # Errors
     /// The first failure. What was done before it is kept, and found again by the next build.
-    pub async fn run(mut self, events: Arc<dyn EventSink>) -> Result<Image, BuildError> {
+    pub async fn run(self, events: Arc<dyn EventSink>) -> Result<Image, BuildError> {
+        let Some(limit) = self.steps.build_timeout else {
+            return self.run_to_end(events, None).await;
+        };
+        let token = self.cancel.clone();
+        let end = Instant::now() + limit;
+        let run = self.run_to_end(events, Some((end, limit)));
+        tokio::pin!(run);
+        tokio::select! {
+            result = &mut run => return result,
+            () = tokio::time::sleep_until(end.into()) => {}
+        }
+        // a step that runs has noticed by itself, and its error is the better one
+        tokio::select! {
+            result = &mut run => return result,
+            () = tokio::time::sleep(STEPS_END) => token.cancel(),
+        }
+        match run.await {
+            Err(error) if error.is_cancelled() => Err(BuildError::Timeout { limit }),
+            result => result,
+        }
+    }
+
+    async fn run_to_end(
+        mut self,
+        events: Arc<dyn EventSink>,
+        deadline: Option<(Instant, Duration)>,
+    ) -> Result<Image, BuildError> {
         // Whoever drops this future cancels what it started.
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
@@ -483,7 +510,7 @@ impl Build {
                 message: format!("no step to run without the cache: {what} has none that is built"),
             });
         }
-        let mut inputs = self.inputs(plan, bases, &store, standing.as_ref(), &events)?;
+        let mut inputs = self.inputs(plan, bases, &store, standing.as_ref(), &events, deadline)?;
         inputs.options.forced = forced.vertices;
         let inputs = Arc::new(inputs);
         let fail = move |error: crate::solve::SolveError| {
@@ -603,6 +630,7 @@ impl Build {
         store: &Store,
         standing: Option<&Standing>,
         events: &Arc<dyn EventSink>,
+        deadline: Option<(Instant, Duration)>,
     ) -> Result<Inputs, BuildError> {
         let contexts = self.context_dirs();
         let tmp = store.tmp_dir().join("snapshots");
@@ -638,7 +666,11 @@ impl Build {
                 project: self.project(),
                 hostname: HOSTNAME.to_owned(),
                 resolv_conf,
-                hosts: self.hosts.clone(),
+                hosts: self.steps.hosts_file(),
+                limits: self.steps.limits.clone(),
+                step_timeout: self.steps.timeout,
+                deadline,
+                allow: self.steps.allow.clone(),
                 now,
                 max_layer_bytes: self.max_layer_bytes,
                 userxattr: rootless,

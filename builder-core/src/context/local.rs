@@ -1,6 +1,6 @@
 //! A build context on this machine: a directory seen through its ignore file.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::Read;
 use std::path::Path;
@@ -95,6 +95,8 @@ pub struct LocalTree {
     root: Node,
     /// In byte order of whole paths' parts: parents before children.
     nodes: BTreeMap<Vec<u8>, Vec<Node>>,
+    /// What is on disk but left out, topmost only, in byte order.
+    left_out: BTreeSet<Vec<u8>>,
     ignore: Option<IgnoreFile>,
     files: usize,
 }
@@ -152,17 +154,29 @@ impl LocalTree {
             patterns: ignore.as_ref().map(|it| &it.patterns),
             leave_out,
         };
-        let mut nodes = BTreeMap::new();
+        let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeSet::new());
         walk.directory(b"", &ParentMatch::default())?
-            .flatten_into(&mut nodes);
+            .flatten_into(&mut nodes, &mut left_out);
         let files = nodes.values().map(Vec::len).sum();
         Ok(LocalTree {
             disk,
             root,
             nodes,
+            left_out,
             ignore,
             files,
         })
+    }
+
+    /// Returns what is on disk in the directory `path`, or below, but left out; of a directory only itself.
+    pub fn left_out_below<'a>(&'a self, path: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
+        let inside = move |it: &&Vec<u8>| {
+            path.is_empty()
+                || it
+                    .strip_prefix(path)
+                    .is_some_and(|rest| rest.starts_with(b"/"))
+        };
+        self.left_out.iter().filter(inside).map(Vec::as_slice)
     }
 
     /// Returns how many files and directories there are.
@@ -185,14 +199,20 @@ struct Walk<'a> {
 struct Listed {
     path: Vec<u8>,
     nodes: Vec<Node>,
+    left_out: Vec<Vec<u8>>,
     below: Vec<Listed>,
 }
 
 impl Listed {
-    fn flatten_into(self, out: &mut BTreeMap<Vec<u8>, Vec<Node>>) {
+    fn flatten_into(
+        self,
+        out: &mut BTreeMap<Vec<u8>, Vec<Node>>,
+        left_out: &mut BTreeSet<Vec<u8>>,
+    ) {
         for listed in self.below {
-            listed.flatten_into(out);
+            listed.flatten_into(out, left_out);
         }
+        left_out.extend(self.left_out);
         out.insert(self.path, self.nodes);
     }
 }
@@ -201,9 +221,11 @@ impl Walk<'_> {
     fn directory(&self, path: &[u8], above: &ParentMatch) -> Result<Listed, ContextError> {
         let mut nodes = Vec::new();
         let mut inside = Vec::new();
+        let mut left_out = Vec::new();
         for node in self.disk.children(path)? {
             let inode = (node.stamp.device, node.stamp.inode);
             if node.kind.is_dir() && self.leave_out == Some(inode) {
+                left_out.push(node.path);
                 continue;
             }
             let Some(patterns) = self.patterns else {
@@ -219,6 +241,8 @@ impl Walk<'_> {
             }
             if !ignored || node.kind.is_dir() {
                 nodes.push(node);
+            } else {
+                left_out.push(node.path);
             }
         }
         let below: Vec<(bool, Listed)> = inside
@@ -232,10 +256,14 @@ impl Walk<'_> {
                     return true;
                 }
                 let (ignored, _) = patterns.matches_with_parent(&node.path, above);
-                !ignored
+                let kept = !ignored
                     || below
                         .iter()
-                        .any(|(_, listed)| listed.path == node.path && !listed.nodes.is_empty())
+                        .any(|(_, listed)| listed.path == node.path && !listed.nodes.is_empty());
+                if !kept {
+                    left_out.push(node.path.clone());
+                }
+                kept
             });
         }
         let below = below
@@ -246,6 +274,7 @@ impl Walk<'_> {
         Ok(Listed {
             path: path.to_vec(),
             nodes,
+            left_out,
             below,
         })
     }

@@ -31,7 +31,7 @@ mod vertex;
 
 pub use base::{Base, BaseInfo};
 pub use error::{PlanError, PlanErrorKind};
-pub use options::{NamedContext, PlanOptions, Resource};
+pub use options::{NamedContext, PlanOptions};
 pub use outline::{CacheUse, Need, Outline, PlanArg, Target, outline, targets};
 pub use stages::{Step, step};
 pub use text::{to_json, to_text};

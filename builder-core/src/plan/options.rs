@@ -1,6 +1,7 @@
 //! What a plan depends on besides the Dockerfile.
 
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 
 use crate::image::{Platform, Reference};
 
@@ -15,13 +16,6 @@ pub enum NamedContext {
     Directory,
     /// A stage of the same Dockerfile, by name.
     Stage(String),
-}
-
-/// A limit or addition of every RUN that is not part of its meaning.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
-pub struct Resource {
-    pub name: String,
-    pub value: String,
 }
 
 /// All of a user's wishes that shape the graph.
@@ -39,6 +33,8 @@ pub struct PlanOptions {
     pub contexts: BTreeMap<String, NamedContext>,
     /// The network of a RUN without `--network`.
     pub network: NetworkMode,
+    /// Lines of `/etc/hosts` besides the usual.
+    pub extra_hosts: Vec<(String, IpAddr)>,
     /// Seconds; also honoured as a build arg of that name, which wins.
     pub source_date_epoch: Option<i64>,
 }
@@ -53,6 +49,7 @@ impl Default for PlanOptions {
             build_platform: Platform::host(),
             contexts: BTreeMap::new(),
             network: NetworkMode::Default,
+            extra_hosts: Vec::new(),
             source_date_epoch: None,
         }
     }

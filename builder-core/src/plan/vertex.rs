@@ -1,6 +1,7 @@
 //! The graph: what is done, from what.
 
 use std::collections::BTreeSet;
+use std::net::IpAddr;
 
 use crate::dockerfile::Span;
 use crate::dockerfile::instruction::mount::Sharing;
@@ -101,6 +102,8 @@ pub struct RunOp {
     /// Scripts of heredocs with a `#!` line, put at `/dev/pipes/NAME`.
     pub scripts: Vec<(String, String)>,
     pub network: NetworkMode,
+    /// Lines of `/etc/hosts` besides the usual.
+    pub extra_hosts: Vec<(String, IpAddr)>,
     pub security: SecurityMode,
 }
 

@@ -3,7 +3,7 @@
 //! | when                    | what                                                                              |
 //! |-------------------------|-----------------------------------------------------------------------------------|
 //! | made by the helper      | in new mount, pid, ipc, uts (and network) namespaces; all decided, see [`Launch`] |
-//! | set up                  | dies with the helper; not dumpable; own descriptors only; mounts; host name       |
+//! | set up                  | dies with the helper; control groups; own descriptors only; mounts; host name      |
 //! | command                 | forked; takes on identity and rights; exec                                        |
 //! | until the command ends  | reaps everything, forwards nothing                                                |
 //! | after                   | takes away what was made for mount points; reports; exits: the kernel kills the rest |
@@ -36,6 +36,8 @@ pub(super) struct Launch<'a> {
     pub(super) hostname: Vec<u8>,
     pub(super) loopback: bool,
     pub(super) any_device: bool,
+    /// Files of control groups to join.
+    pub(super) groups: Vec<OwnedFd>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
 }
@@ -62,6 +64,7 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
         hostname,
         loopback,
         any_device,
+        groups,
         stdout,
         stderr,
     } = launch;
@@ -69,10 +72,18 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
         .during("set the death signal")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .during("make undumpable")?;
+    for group in &groups {
+        rustix::io::write(group, b"0").during("join the step's control group")?;
+    }
+    match sys::unshare(proof, libc::CLONE_NEWCGROUP) {
+        // a kernel without control groups has none to show
+        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
+        Err(errno) => return Err(errno).during("enter a cgroup namespace"),
+    }
     rustix::stdio::dup2_stdout(&stdout).during("take standard output")?;
     rustix::stdio::dup2_stderr(&stderr).during("take standard error")?;
     sys::close_all_but(proof, status);
-    std::mem::forget((stdout, stderr)); // closed by number just now
+    std::mem::forget((stdout, stderr, groups)); // closed by number just now
 
     rustix::process::umask(Mode::empty());
     rustix::system::sethostname(&hostname).during("set the host name")?;

@@ -10,6 +10,7 @@ use rustix::io::Errno;
 use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
+use super::limits::Rlimit;
 use super::protocol::{During, Failure};
 use super::spec::{Security, Spec, User};
 use crate::sys::{self, Instruction};
@@ -28,6 +29,7 @@ pub(super) struct Command {
     /// Where the program may be, in order.
     candidates: Vec<CString>,
     user: User,
+    rlimits: Vec<Rlimit>,
     /// `None`: the step runs with all rights that there are.
     filter: Option<Vec<Instruction>>,
 }
@@ -65,6 +67,7 @@ impl Command {
             env: list("the environment", &spec.env)?,
             candidates: list("PATH", &candidates(program.as_bytes(), path))?,
             user: spec.user.clone(),
+            rlimits: spec.limits.rlimits.clone(),
             filter: match spec.security {
                 Security::Sandbox => Some(filter.to_vec()),
                 Security::Insecure => None,
@@ -89,6 +92,7 @@ impl Command {
         rustix::process::fchdir(cwd).during("enter the working directory")?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         sys::leave_session_keyring();
+        self.set_limits()?;
         if let Some(filter) = &self.filter {
             limit_capabilities()?;
             if !filter.is_empty() {
@@ -107,6 +111,19 @@ impl Command {
             let _ = std::fs::File::from(stderr).write_all(text.as_bytes());
         });
         sys::exit_now(code)
+    }
+
+    /// While all rights are held: to raise a hard limit takes CAP_SYS_RESOURCE outside any user namespace.
+    fn set_limits(&self) -> Result<(), Failure> {
+        for limit in &self.rlimits {
+            let Some(resource) = limit.resource() else {
+                return Err(Failure::reason(format!("unknown limit `{}`", limit.name)));
+            };
+            let (current, maximum) = (limit.soft, limit.hard);
+            let value = rustix::process::Rlimit { current, maximum };
+            rustix::process::setrlimit(resource, value).during(&format!("set --ulimit {limit}"))?;
+        }
+        Ok(())
     }
 
     fn switch_user(&self) -> Result<(), Failure> {

@@ -13,12 +13,13 @@
 //! reported with its name, path and error, apart from the command's own exit codes.
 //!
 //! # What a step gets
-//! - Mount, pid, ipc and uts namespaces, and a network namespace for [`Network::None`]; no user namespace of its own:
+//! - Mount, pid, ipc, uts and cgroup namespaces, and a network namespace for [`Network::None`]; no user namespace of its own:
 //!   [`enter`] puts the whole process into one where that is needed.
 //! - Its root by pivot_root; a new /proc, /dev, /dev/pts, /dev/shm, /dev/mqueue; /sys read-only, without cgroups;
 //!   Docker's masked and read-only paths; /etc/resolv.conf and /etc/hosts from memory.
 //! - Docker's default capabilities and system call filter; no_new_privs off, so that set-user-id programs work.
-//! - A session, standard input from /dev/null, umask 022, an init that reaps. Limits and the OOM score stay as they are.
+//! - A session, standard input from /dev/null, umask 022, an init that reaps. Limits that are not set by
+//!   [`Limits`] and the OOM score stay as they are; limits of all processes together are control groups, see `cgroup`.
 //! - An upper directory that holds what the command did and nothing of ours, see `mount_point`. After a kill, or an
 //!   error, it may hold made mount points: it is to be thrown away.
 //!
@@ -35,8 +36,9 @@
 //! Needs Linux 5.12 (mount_setattr). Overlays are mounted by descriptors from 6.8 on, by mount(2) before; they are
 //! volatile, so a step's end waits for no disk: who keeps an upper directory makes it durable.
 //!
-//! Not here: cgroups and limits, user-mode networking, looking up users by name, and the rungs below namespaces.
+//! Not here: user-mode networking, looking up users by name, and the rungs below namespaces.
 
+mod cgroup;
 mod child;
 mod command;
 mod enter;
@@ -44,6 +46,7 @@ mod error;
 mod helper;
 mod id_map;
 mod isolation;
+mod limits;
 mod mount_plan;
 mod mount_point;
 mod mounts;
@@ -58,6 +61,7 @@ pub use error::{InitError, SandboxError};
 pub use helper::{Exit, Helper, HelperPath, Killer, Running};
 pub use id_map::IdRange;
 pub use isolation::{Isolation, Rung};
+pub use limits::{CgroupLimits, LimitError, Limits, Rlimit};
 pub use protocol::Failure;
 pub use spec::{Mount, MountSource, Network, Root, Security, Spec, User};
 

@@ -39,8 +39,10 @@ pub(super) struct MountStep {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum What {
     Proc,
-    /// A new sysfs, read-only.
-    Sys,
+    /// A new sysfs.
+    Sys {
+        read_only: bool,
+    },
     /// The host's, read-only, with an empty directory over its cgroups.
     HostSys,
     /// A tmpfs with the devices and links that runtimes make.
@@ -59,9 +61,20 @@ pub(super) enum What {
         uid: u32,
         gid: u32,
         read_only: bool,
+        no_exec: bool,
+    },
+    /// The same, but only where the root has a file there already: a mount of the step's own covers the directory.
+    BytesOver {
+        bytes: Vec<u8>,
     },
     Bind {
         source: PathBuf,
+        read_only: bool,
+    },
+    /// What is at `path` inside `root`.
+    Inside {
+        root: PathBuf,
+        path: PathBuf,
         read_only: bool,
     },
     Overlay {
@@ -118,15 +131,31 @@ pub(super) fn mount_plan(spec: &Spec, facts: &Facts) -> Result<Vec<MountStep>, F
         kind,
         what,
     };
-    let text = |bytes: &[u8]| What::Bytes {
-        bytes: bytes.to_vec(),
-        mode: 0o644,
-        uid: 0,
-        gid: 0,
-        read_only: false,
+    // a mount over /etc brings its own files, or none: nothing is made in it
+    let covers = |target: &str| {
+        let target = Path::new(target);
+        let mut mounts = spec.mounts.iter();
+        mounts.any(|it| target.starts_with(&it.target) && target != it.target)
+    };
+    let text = |target: &str, bytes: &[u8]| {
+        let bytes = bytes.to_vec();
+        let what = match covers(target) {
+            true => What::BytesOver { bytes },
+            false => What::Bytes {
+                bytes,
+                mode: 0o644,
+                uid: 0,
+                gid: 0,
+                read_only: false,
+                no_exec: true,
+            },
+        };
+        step(target, Kind::File, what)
     };
     let sys = match (spec.network, facts.owns_network) {
-        (Network::None, _) | (Network::Host, true) => What::Sys,
+        (Network::None, _) | (Network::Host, true) => What::Sys {
+            read_only: spec.security == Security::Sandbox,
+        },
         (Network::Host, false) => What::HostSys,
     };
     let mut steps = vec![
@@ -138,15 +167,15 @@ pub(super) fn mount_plan(spec: &Spec, facts: &Facts) -> Result<Vec<MountStep>, F
             "/dev/shm",
             Kind::Directory,
             What::Tmpfs {
-                size_bytes: Some(SHM_BYTES),
+                size_bytes: Some(spec.limits.shm_bytes.unwrap_or(SHM_BYTES)),
                 mode: 0o1777,
                 no_exec: true,
                 read_only: false,
             },
         ),
         step("/dev/mqueue", Kind::Directory, What::Mqueue),
-        step("/etc/resolv.conf", Kind::File, text(&spec.resolv_conf)),
-        step("/etc/hosts", Kind::File, text(&spec.hosts)),
+        text("/etc/resolv.conf", &spec.resolv_conf),
+        text("/etc/hosts", &spec.hosts),
     ];
     if spec.security == Security::Sandbox {
         steps.extend(
@@ -169,6 +198,11 @@ pub(super) fn mount_plan(spec: &Spec, facts: &Facts) -> Result<Vec<MountStep>, F
         let what = match &mount.source {
             MountSource::Bind(source) => What::Bind {
                 source: source.clone(),
+                read_only,
+            },
+            MountSource::Inside { root, path } => What::Inside {
+                root: root.clone(),
+                path: path.clone(),
                 read_only,
             },
             MountSource::Overlay {
@@ -198,12 +232,14 @@ pub(super) fn mount_plan(spec: &Spec, facts: &Facts) -> Result<Vec<MountStep>, F
                 mode,
                 uid,
                 gid,
+                no_exec,
             } => What::Bytes {
                 bytes: bytes.clone(),
                 mode: *mode,
                 uid: *uid,
                 gid: *gid,
                 read_only,
+                no_exec: *no_exec,
             },
         };
         steps.push(MountStep {
@@ -243,7 +279,7 @@ pub(super) fn root_layers(root: &Root, stub: Option<&Path>) -> Option<Layers> {
 pub(super) fn stub_entries(steps: &[MountStep]) -> Vec<(PathBuf, Kind)> {
     let mut entries: BTreeMap<PathBuf, Kind> = BTreeMap::new();
     for MountStep { target, kind, what } in steps {
-        if matches!(what, What::Mask | What::Seal) || covered(target) {
+        if matches!(what, What::Mask | What::Seal | What::BytesOver { .. }) || covered(target) {
             continue;
         }
         let Ok(relative) = target.strip_prefix("/") else {
@@ -295,7 +331,7 @@ pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::sandbox::{Mount, User};
+    use crate::sandbox::{Limits, Mount, User};
 
     fn spec(targets: &[&str], network: Network, security: Security) -> Spec {
         Spec {
@@ -318,6 +354,7 @@ mod tests {
                 .collect(),
             network,
             security,
+            limits: Limits::default(),
             resolv_conf: Vec::new(),
             hosts: Vec::new(),
         }
@@ -370,11 +407,12 @@ mod tests {
 
     #[test]
     fn sysfs_is_new_where_the_network_namespace_allows_it() {
+        let new = || What::Sys { read_only: true };
         for (network, owns, expected) in [
-            (Network::Host, true, What::Sys),
+            (Network::Host, true, new()),
             (Network::Host, false, What::HostSys),
-            (Network::None, true, What::Sys),
-            (Network::None, false, What::Sys),
+            (Network::None, true, new()),
+            (Network::None, false, new()),
         ] {
             let steps = planned(&[], network, Security::Sandbox, owns);
             let sys = steps
@@ -382,6 +420,18 @@ mod tests {
                 .find(|step| step.target == Path::new("/sys"))
                 .unwrap();
             assert_eq!(sys.what, expected, "{network:?}, {owns}");
+        }
+    }
+
+    #[test]
+    fn a_mount_over_etc_keeps_its_own_files() {
+        for (target, expected) in [("/etc", true), ("/etc/hosts", false), ("/srv", false)] {
+            let steps = planned(&[target], Network::Host, Security::Sandbox, true);
+            let over = steps
+                .iter()
+                .filter(|step| matches!(step.what, What::BytesOver { .. }))
+                .count();
+            assert_eq!(over > 0, expected, "{target}");
         }
     }
 

@@ -70,8 +70,13 @@ pub(super) fn enter_root(
         no_devices(&root_mount).during_at("forbid devices in", "/")?;
     }
     let mut interior = Interior::new(root_mount);
+    let mut writable = Vec::new();
     for (step, source) in steps.iter().zip(sources) {
-        mount(&mut interior, step, source, &memory)?;
+        writable.extend(mount(&mut interior, step, source, &memory)?);
+    }
+    for mount in writable {
+        sys::set_mount_attributes(&mount, false, MountAttrFlags::MOUNT_ATTR_RDONLY)
+            .during("make a mount read-only")?;
     }
     rustix::process::fchdir(interior.root()).during("enter the new root")?;
     rustix::process::pivot_root(".", ".").during("pivot_root")?;
@@ -110,19 +115,32 @@ fn source(
             }
             Ok(Some(tree))
         }
+        What::Inside {
+            root,
+            path,
+            read_only,
+        } => {
+            let directory = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .during_at("find the mount's source", root)?;
+            let part = open_in(&directory, path, OFlags::PATH)
+                .during_at("find in the mount's source", path)?;
+            let tree = clone_object(&part).during_at("bind", path)?;
+            if *read_only {
+                sys::set_mount_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY)
+                    .during_at("make read-only", path)?;
+            }
+            Ok(Some(tree))
+        }
+        // read-only only when all is mounted: a mount point inside may be missing
         What::Overlay {
             layers,
             subpath,
-            read_only,
+            read_only: _,
         } => {
             let whole = overlay(layers, memory, &format!("overlay-{index}"), stacked)?;
             let part = open_in(&whole, subpath, OFlags::PATH)
                 .during_at("find in the mount's source", subpath)?;
             let tree = clone_object(&part).during_at("bind", subpath)?;
-            if *read_only {
-                sys::set_mount_attributes(&tree, false, MountAttrFlags::MOUNT_ATTR_RDONLY)
-                    .during_at("make read-only", subpath)?;
-            }
             Ok(Some(tree))
         }
         What::Bytes {
@@ -131,54 +149,85 @@ fn source(
             uid,
             gid,
             read_only,
+            no_exec,
         } => {
-            let name = format!("bytes-{index}");
-            let make = || -> Result<OwnedFd, Errno> {
-                let file = rustix::fs::openat(
-                    memory,
-                    &name,
-                    OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
-                    Mode::from_raw_mode(0o600),
-                )?;
-                let mut rest = bytes.as_slice();
-                while !rest.is_empty() {
-                    let written = rustix::io::write(&file, rest)?;
-                    rest = &rest[written..];
-                }
-                rustix::fs::fchown(&file, Some(Uid::from_raw(*uid)), Some(Gid::from_raw(*gid)))?;
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(*mode))?;
-                let tree = clone_object(&file)?;
-                if *read_only {
-                    sys::set_mount_attributes(&tree, false, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-                }
-                Ok(tree)
-            };
-            make().during("make a file in memory").map(Some)
+            let mut attributes =
+                MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NODEV;
+            if *no_exec {
+                attributes |= MountAttrFlags::MOUNT_ATTR_NOEXEC;
+            }
+            if *read_only {
+                attributes |= MountAttrFlags::MOUNT_ATTR_RDONLY;
+            }
+            file_in_memory(memory, index, bytes, (*mode, *uid, *gid), attributes).map(Some)
+        }
+        What::BytesOver { bytes } => {
+            let attributes = PRIVATE_MOUNT;
+            file_in_memory(memory, index, bytes, (0o644, 0, 0), attributes).map(Some)
         }
         _ => Ok(None),
     }
 }
 
+fn file_in_memory(
+    memory: &OwnedFd,
+    index: usize,
+    bytes: &[u8],
+    (mode, uid, gid): (u32, u32, u32),
+    attributes: MountAttrFlags,
+) -> Result<OwnedFd, Failure> {
+    let name = format!("bytes-{index}");
+    let make = || -> Result<OwnedFd, Errno> {
+        let file = rustix::fs::openat(
+            memory,
+            &name,
+            OFlags::CREATE | OFlags::EXCL | OFlags::WRONLY | OFlags::CLOEXEC,
+            Mode::from_raw_mode(0o600),
+        )?;
+        let mut rest = bytes;
+        while !rest.is_empty() {
+            let written = rustix::io::write(&file, rest)?;
+            rest = &rest[written..];
+        }
+        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
+        let tree = clone_object(&file)?;
+        sys::set_mount_attributes(&tree, false, attributes)?;
+        Ok(tree)
+    };
+    make().during("make a file in memory")
+}
+
+/// Returns the mount where it still has to be made read-only.
 fn mount(
     interior: &mut Interior,
     step: &MountStep,
     source: Option<OwnedFd>,
     memory: &OwnedFd,
-) -> Result<(), Failure> {
+) -> Result<Option<OwnedFd>, Failure> {
     let target = step.target.as_path();
     let made = match &step.what {
-        What::Mask | What::Seal => return cover(interior, target, step.what == What::Mask),
-        What::Bind { .. } | What::Overlay { .. } | What::Bytes { .. } => source.ok_or(Errno::INVAL),
+        What::Mask | What::Seal => {
+            return cover(interior, target, step.what == What::Mask).map(|()| None);
+        }
+        What::BytesOver { .. } if interior.open(target, OFlags::PATH).is_err() => return Ok(None),
+        What::Bind { .. }
+        | What::Inside { .. }
+        | What::Overlay { .. }
+        | What::Bytes { .. }
+        | What::BytesOver { .. } => source.ok_or(Errno::INVAL),
         What::Proc => filesystem("proc", &[], PRIVATE_MOUNT),
-        What::Sys => match filesystem(
-            "sysfs",
-            &[],
-            PRIVATE_MOUNT | MountAttrFlags::MOUNT_ATTR_RDONLY,
-        ) {
-            // the host's own is covered in part, as in a container: a new one would show more
-            Err(Errno::PERM) => host_sys(),
-            other => other,
-        },
+        What::Sys { read_only } => {
+            let read_only = match read_only {
+                true => MountAttrFlags::MOUNT_ATTR_RDONLY,
+                false => MountAttrFlags::empty(),
+            };
+            match filesystem("sysfs", &[], PRIVATE_MOUNT | read_only) {
+                // the host's own is covered in part, as in a container: a new one would show more
+                Err(Errno::PERM) => host_sys(),
+                other => other,
+            }
+        }
         What::HostSys => host_sys(),
         What::Devices => tmpfs(
             Some(64 << 10 << 10),
@@ -206,7 +255,7 @@ fn mount(
     };
     let made = match (&step.what, made) {
         // a kernel without POSIX message queues
-        (What::Mqueue, Err(Errno::NODEV)) => return Ok(()),
+        (What::Mqueue, Err(Errno::NODEV)) => return Ok(None),
         (_, made) => made.during_at("make the mount for", target)?,
     };
     let found = interior.mount_point(target, step.kind)?;
@@ -214,10 +263,13 @@ fn mount(
     interior.mounted(found);
     match &step.what {
         What::Devices => devices(&made, memory).during_at("make the devices in", target)?,
-        What::HostSys | What::Sys => hide_cgroups(interior)?,
+        What::HostSys | What::Sys { .. } => hide_cgroups(interior)?,
+        What::Overlay {
+            read_only: true, ..
+        } => return Ok(Some(made)),
         _ => {}
     }
-    Ok(())
+    Ok(None)
 }
 
 /// A detached mount of a new file system.

@@ -16,6 +16,7 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{Signal, WaitId, WaitIdOptions};
 
+use super::cgroup::Groups;
 use super::child::{self, Launch};
 use super::command::Command;
 use super::id_map;
@@ -37,6 +38,7 @@ struct Step {
     end: OwnedFd,
     stub: Option<Stub>,
     upper: Option<PathBuf>,
+    _groups: Groups,
 }
 
 /// A step's first process, as it was made.
@@ -45,6 +47,7 @@ struct Started {
     status: OwnedFd,
     stub: Option<Stub>,
     upper: Option<PathBuf>,
+    groups: Groups,
 }
 
 /// Where a stub layer is made, and what it holds.
@@ -164,7 +167,7 @@ impl Server {
         given: [OwnedFd; 3],
         end: OwnedFd,
     ) -> Result<Step, (OwnedFd, Failure)> {
-        match self.start_step(given) {
+        match self.start_step(id, given) {
             Ok(started) => Ok(Step {
                 id,
                 pidfd: started.pidfd,
@@ -172,12 +175,17 @@ impl Server {
                 end,
                 stub: started.stub,
                 upper: started.upper,
+                _groups: started.groups,
             }),
             Err(failure) => Err((end, failure)),
         }
     }
 
-    fn start_step(&self, [spec, stdout, stderr]: [OwnedFd; 3]) -> Result<Started, Failure> {
+    fn start_step(
+        &self,
+        id: u64,
+        [spec, stdout, stderr]: [OwnedFd; 3],
+    ) -> Result<Started, Failure> {
         let spec = read_spec(spec)?;
         let facts = Facts {
             kinds: spec
@@ -190,6 +198,7 @@ impl Server {
         let steps = mount_plan(&spec, &facts)?;
         let command = Command::new(&spec, &self.filter)?;
         let cwd = absolute(&spec.cwd)?;
+        let mut groups = Groups::make(&spec.limits.cgroup, id)?;
         let stub = match &spec.root {
             Root::Overlay { lowers, .. } if lowers.is_empty() => {
                 return Err(Failure::reason(
@@ -225,6 +234,7 @@ impl Server {
             hostname: spec.hostname.as_bytes().to_vec(),
             loopback: spec.network == Network::None,
             any_device: spec.security == Security::Insecure,
+            groups: std::mem::take(&mut groups.joins),
             stdout,
             stderr,
         };
@@ -240,6 +250,7 @@ impl Server {
                 status,
                 stub,
                 upper,
+                groups,
             }),
         }
     }
@@ -348,6 +359,14 @@ fn kind(source: &MountSource) -> Result<Kind, Failure> {
         MountSource::Bytes { .. } => Ok(Kind::File),
         MountSource::Bind(path) => {
             let stat = rustix::fs::stat(path).during_at("find the mount's source", path)?;
+            Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
+        }
+        MountSource::Inside { root, path } => {
+            let failed = "find in the mount's source";
+            let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .during_at(failed, root)?;
+            let found = open_in(&root, path, OFlags::PATH).during_at(failed, path)?;
+            let stat = rustix::fs::fstat(&found).during_at(failed, path)?;
             Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
         }
         MountSource::Overlay {

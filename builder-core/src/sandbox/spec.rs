@@ -3,6 +3,8 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use super::limits::Limits;
+
 /// One process to run.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Spec {
@@ -18,6 +20,7 @@ pub struct Spec {
     pub mounts: Vec<Mount>,
     pub network: Network,
     pub security: Security,
+    pub limits: Limits,
     /// Contents of `/etc/resolv.conf` and `/etc/hosts` inside; in no layer.
     pub resolv_conf: Vec<u8>,
     pub hosts: Vec<u8>,
@@ -64,6 +67,8 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or directory of the host.
     Bind(PathBuf),
+    /// What is at `path` of the host's directory `root`; never anything outside it, whatever links there are.
+    Inside { root: PathBuf, path: PathBuf },
     /// An overlay over `lowers` (topmost first) whose writes go to `upper` and are thrown away by the caller;
     /// `subpath` of it is mounted.
     Overlay {
@@ -75,12 +80,14 @@ pub enum MountSource {
     },
     /// `size_bytes` of `None`: the kernel's default.
     Tmpfs { size_bytes: Option<u64>, mode: u32 },
-    /// A file of these bytes, on memory only (secrets, heredoc scripts).
+    /// A file of these bytes, on memory only (secrets, heredoc scripts); no device, and no set-user-id program.
     Bytes {
         bytes: Vec<u8>,
         mode: u32,
         uid: u32,
         gid: u32,
+        /// Not a program either.
+        no_exec: bool,
     },
 }
 

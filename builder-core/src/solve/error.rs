@@ -1,5 +1,7 @@
 //! Why a build failed, and at which step.
 
+use std::time::Duration;
+
 use crate::context::ContextError;
 use crate::digest::Digest;
 use crate::dockerfile::Span;
@@ -38,6 +40,23 @@ pub enum SolveErrorKind {
         signal: i32,
         tail: Vec<String>,
     },
+    /// It, or the build, ran longer than it may.
+    #[error("`{command}` was ended: the {} of {limit:?} is over", limit_of(flag))]
+    Timeout {
+        command: String,
+        limit: Duration,
+        /// Which sets it.
+        flag: &'static str,
+        tail: Vec<String>,
+    },
+    /// A part of the instruction is to blame: a flag.
+    #[error("{kind}")]
+    Within {
+        span: Span,
+        kind: Box<SolveErrorKind>,
+    },
+    #[error("a cache mount's `source` must be a directory, and {path} is none")]
+    CacheSource { path: String },
     #[error(transparent)]
     File(#[from] FileError),
     #[error(transparent)]
@@ -60,6 +79,8 @@ pub enum SolveErrorKind {
     },
     #[error("{what} is not supported yet")]
     Unsupported { what: String },
+    #[error("{flag} is not allowed")]
+    NotAllowed { flag: String, needs: String },
     #[error("secret `{id}` is required but was not given")]
     MissingSecret { id: String },
     #[error("the image has {diff_ids} layers in its config but {layers} in its manifest")]
@@ -79,6 +100,13 @@ pub enum SolveErrorKind {
     Cancelled,
 }
 
+fn limit_of(flag: &str) -> &'static str {
+    match flag {
+        "--timeout" => "build's limit",
+        _ => "limit of a step",
+    }
+}
+
 impl SolveErrorKind {
     pub(super) fn io(action: impl Into<String>, source: impl Into<std::io::Error>) -> Self {
         SolveErrorKind::Io {
@@ -87,9 +115,25 @@ impl SolveErrorKind {
         }
     }
 
+    /// For work on a file of a tree.
+    pub(super) fn io_of(path: &[u8]) -> impl Fn(std::io::Error) -> Self {
+        let path = String::from_utf8_lossy(path).into_owned();
+        move |error| SolveErrorKind::io(format!("copy /{path}"), error)
+    }
+
+    /// Says which part of the instruction is to blame.
+    pub(super) fn in_span(self, span: Span) -> Self {
+        SolveErrorKind::Within {
+            span,
+            kind: Box::new(self),
+        }
+    }
+
     /// Returns what to do, where it is known.
     pub fn hint(&self) -> Option<String> {
         match self {
+            SolveErrorKind::Within { kind, .. } => kind.hint(),
+            SolveErrorKind::Timeout { flag, .. } => Some(format!("{flag} sets the limit")),
             SolveErrorKind::File(error) => error.hint(),
             SolveErrorKind::Context(error) => error.hint(),
             SolveErrorKind::Source(error) => error.hint(),
@@ -101,6 +145,9 @@ impl SolveErrorKind {
                  --max-layer-size allows more"
                     .to_owned(),
             ),
+            SolveErrorKind::NotAllowed { needs, .. } => Some(format!(
+                "it gives the step more of this machine than others get: if you trust it, --allow {needs}"
+            )),
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),
@@ -110,7 +157,7 @@ impl SolveErrorKind {
             SolveErrorKind::Exit { code: 127, .. } => {
                 Some("127 means that a program was not found: is it installed in an earlier step, and in PATH?".to_owned())
             }
-            SolveErrorKind::Signal { signal: 9, .. } => {
+            SolveErrorKind::Signal { signal: 9, .. } | SolveErrorKind::Exit { code: 137, .. } => {
                 Some("signal 9 often means that memory ran out".to_owned())
             }
             _ => None,

@@ -1,16 +1,13 @@
 //! COPY, ADD and WORKDIR: from looked-up sources to a layer in the store.
 
-use std::path::PathBuf;
-
 use super::file::{Accounts, Archives, Target, copy, make_directory};
-use super::inputs::{ContextDir, Inputs};
+use super::inputs::Inputs;
 use super::job::Job;
 use super::layers::worker;
 use super::selection::Selection;
 use super::trees::view;
 use super::{FileError, SolveErrorKind};
 use crate::cache::{Cache, Layer};
-use crate::context::{Follow, LocalTree, find_ignore_file, resolve};
 use crate::image::{Descriptor, media_type};
 use crate::layer::Written;
 use crate::plan::{CopyOp, MkdirOp};
@@ -125,28 +122,4 @@ pub(super) fn keep_blob(
     };
     cache.put_same(parent, &layer)?;
     Ok(layer)
-}
-
-/// Returns where `path` of a context is on this machine, for a bind mount.
-pub(super) fn context_path(context: &ContextDir, path: &str) -> Result<PathBuf, SolveErrorKind> {
-    if let Some(ignore) = find_ignore_file(&context.path, context.dockerfile.as_deref())? {
-        return Err(SolveErrorKind::Unsupported {
-            what: format!(
-                "RUN --mount=type=bind of a build context that has a {}",
-                ignore.name
-            ),
-        });
-    }
-    let tree = LocalTree::walk(&context.path, None, "the build context", None)?;
-    let node = resolve(&tree, path.as_bytes(), Follow::Last)?;
-    let node = node.ok_or_else(|| crate::context::ContextError::NotFound {
-        pattern: path.to_owned(),
-        place: "the build context",
-        ignored_by: None,
-        leads_out: false,
-        near: None,
-    })?;
-    use std::os::unix::ffi::OsStrExt;
-    let relative = std::ffi::OsStr::from_bytes(&node.path);
-    Ok(context.path.join(relative))
 }

@@ -3,14 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::entitlement::Entitlement;
 use crate::digest::Digest;
 use crate::plan::{Base, Input, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
-use crate::sandbox::HelperPath;
+use crate::sandbox::{HelperPath, Limits};
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
@@ -52,6 +54,14 @@ pub struct SolveOptions {
     pub hosts: Vec<u8>,
     /// Seconds since the epoch, for what the build itself makes.
     pub now: i64,
+    /// What a step may use at most.
+    pub limits: Limits,
+    /// How long a RUN may take.
+    pub step_timeout: Option<Duration>,
+    /// When the time of the whole build is over, and how long that was.
+    pub deadline: Option<(Instant, Duration)>,
+    /// What steps may ask for besides the usual.
+    pub allow: BTreeSet<Entitlement>,
     /// Overlays are mounted inside a user namespace.
     pub userxattr: bool,
     /// What a layer or an archive may unpack to, in bytes; `None` for the defaults of

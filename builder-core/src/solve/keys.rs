@@ -6,7 +6,8 @@
 //! | of a RUN                                   | in key | why                                          |
 //! |--------------------------------------------|--------|----------------------------------------------|
 //! | args, env, cwd, user, scripts              | yes    | the process sees them                        |
-//! | network, security, mounts' options         | yes    | they change what it may do                   |
+//! | network, hosts, security, mounts' options  | yes    | they change what it may do                   |
+//! | limits, timeouts                           | no     | they end a run, and never shape its result   |
 //! | proxy variables                            | no     | how the network is reached, not what is made |
 //! | values of secrets, files of cache mounts   | no     | must not, and cannot, shape a result         |
 //! | which variables are build args             | no     | the process cannot tell; reasons can         |
@@ -68,6 +69,7 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
         mounts,
         scripts,
         network,
+        extra_hosts,
         security,
         arg_names,
     } = run;
@@ -85,6 +87,9 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
     key.field("user", user);
     key.field("network", format!("{network:?}"));
     key.field("security", format!("{security:?}"));
+    for (name, ip) in extra_hosts {
+        key.field(&format!("host {name}"), ip.to_string());
+    }
     for (name, content) in scripts {
         key.field(&format!("heredoc {name}"), content);
     }

@@ -17,6 +17,7 @@
 //!
 //! Not here: terminals, flags, outputs.
 
+mod entitlement;
 mod error;
 mod file;
 mod file_step;
@@ -35,6 +36,7 @@ mod step;
 mod tail;
 mod trees;
 
+pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};
 pub use file::FileError;
 pub use force::{Forced, NoCache, forced};

@@ -14,7 +14,7 @@ use super::layers::{self, LayerLoader, image_layers, worker};
 use super::remotes::{self, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, chains, view};
-use super::{SolveError, SolveErrorKind, keys};
+use super::{SolveError, SolveErrorKind, entitlement, keys};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::context::Tree;
 use crate::digest::Digest;
@@ -39,6 +39,7 @@ type Reached = Option<Arc<Vec<Layer>>>;
 /// The first failure; everything else has then been stopped.
 pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let plan = &inputs.plan;
+    entitlement::check(plan, &inputs.options.allow)?;
     announce(&inputs);
     let at = |index: Input, kind: SolveErrorKind| located(&plan.vertices[index], kind);
     let (contexts, remotes) = tokio::try_join!(load_contexts(&inputs), async {
@@ -128,11 +129,16 @@ fn unplaced(kind: SolveErrorKind) -> SolveError {
     }
 }
 
-fn located(vertex: &Vertex, kind: SolveErrorKind) -> SolveError {
+pub(super) fn located(vertex: &Vertex, kind: SolveErrorKind) -> SolveError {
+    let (kind, span) = match kind {
+        // what another file wrote (ONBUILD) has no place in this one
+        SolveErrorKind::Within { span, kind } => (kind, vertex.span.map(|_| span)),
+        kind => (Box::new(kind), vertex.span),
+    };
     SolveError {
-        kind: Box::new(kind),
+        kind,
         vertex: Some(vertex.name.clone()),
-        span: vertex.span,
+        span,
     }
 }
 

@@ -23,7 +23,7 @@ pub(super) struct KnownTree {
 /// A context, listed.
 pub(super) struct Context {
     pub(super) known: KnownTree,
-    local: Arc<LocalTree>,
+    pub(super) local: Arc<LocalTree>,
 }
 
 impl Context {

@@ -36,6 +36,12 @@ impl Lock {
         try_lock(open(path)?, path)
     }
 
+    pub(super) fn try_shared(path: &Path) -> Result<Option<Lock>, StoreError> {
+        let file = open(path)?;
+        let locked = file.try_lock_shared();
+        taken(file, locked, path)
+    }
+
     /// Locks a directory itself, if nobody has it; it must exist.
     pub(super) fn try_directory(path: &Path) -> Result<Option<Lock>, StoreError> {
         try_lock(File::open(path).map_err(at("open", path))?, path)
@@ -52,7 +58,16 @@ fn open(path: &Path) -> Result<File, StoreError> {
 }
 
 fn try_lock(file: File, path: &Path) -> Result<Option<Lock>, StoreError> {
-    match file.try_lock() {
+    let locked = file.try_lock();
+    taken(file, locked, path)
+}
+
+fn taken(
+    file: File,
+    locked: Result<(), TryLockError>,
+    path: &Path,
+) -> Result<Option<Lock>, StoreError> {
+    match locked {
         Ok(()) => Ok(Some(Lock { _file: file })),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(at("lock", path)(error)),

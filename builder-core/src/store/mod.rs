@@ -175,6 +175,14 @@ impl Store {
         Lock::try_exclusive(&self.lock_path(name)?)
     }
 
+    /// Takes the store-wide lock `name` together with others who take it so, if nobody has it for himself alone.
+    ///
+    /// # Errors
+    /// Where the lock's file cannot be made.
+    pub fn try_lock_shared(&self, name: &str) -> Result<Option<Lock>, StoreError> {
+        Lock::try_shared(&self.lock_path(name)?)
+    }
+
     fn lock_path(&self, name: &str) -> Result<PathBuf, StoreError> {
         if !error::is_plain_name(name) {
             return Err(StoreError::Name {
@@ -366,6 +374,10 @@ mod tests {
         drop(held);
         assert!(two.try_lock("mount-1").expect("try").is_some());
         assert!(two.try_lock("../x").is_err());
+        let shared = one.try_lock_shared("mount-3").expect("try");
+        assert!(shared.is_some());
+        assert!(two.try_lock_shared("mount-3").expect("try").is_some());
+        assert!(two.try_lock("mount-3").expect("try").is_none());
     }
 
     #[test]

@@ -70,6 +70,7 @@ impl Lowering<'_, '_> {
             mounts,
             scripts: script.files,
             network,
+            extra_hosts: self.frame.options.extra_hosts.clone(),
             security,
         });
         let vertex = self.push(state, site, op, &script.summary);

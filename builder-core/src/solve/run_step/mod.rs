@@ -1,0 +1,261 @@
+//! RUN: a process on a snapshot, and what it changed.
+
+mod cache_mount;
+mod context_view;
+mod mask;
+mod mounts;
+mod process;
+mod seed;
+
+use std::ffi::OsString;
+use std::fs::File;
+use std::os::fd::AsFd;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError};
+
+use super::file::{Account, Accounts};
+use super::inputs::Inputs;
+use super::job::Job;
+use super::layers::worker;
+use super::trees::{chains, view};
+use super::{SolveErrorKind, file_step};
+use crate::cache::Layer;
+use crate::layer::{EntryKind, Writer, WriterOptions};
+use crate::plan::{NetworkMode, RunOp, SecurityMode};
+use crate::sandbox::{self, Network, Root, Security, Spec, User};
+use crate::snapshot::{Active, open_data};
+
+use cache_mount::Caches;
+use process::{Stop, StopOnDrop, end_of_time, run_process};
+
+/// Runs `op` on `parent` and returns the layer it made.
+pub(super) async fn run(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Layer, SolveErrorKind> {
+    let inputs = &job.inputs;
+    job.loader.unpack(inputs, parent, job.vertex).await?;
+    for mount in &op.mounts {
+        if let Some(layers) = job.mounted_layers(mount) {
+            job.loader.unpack(inputs, &layers, job.vertex).await?;
+        }
+    }
+    let caches = cache_mount::lock(job, op).await?;
+    job.helper().await?;
+    // One thread does it all: to hand over to another costs as much as to mount.
+    let stop = Arc::new(Stop::default());
+    let mut on_drop = StopOnDrop(Some(stop.clone()));
+    let work = {
+        let (job, op, parent, stop) = (job.clone(), op.clone(), parent.to_vec(), stop.clone());
+        tokio::task::spawn_blocking(move || work(&job, &op, &parent, caches, &stop))
+    };
+    tokio::pin!(work);
+    let why = tokio::select! {
+        worked = &mut work => {
+            on_drop.0 = None;
+            return worked.map_err(worker)?;
+        }
+        why = end_of_time(job) => why,
+    };
+    stop.stop();
+    let worked = work.await;
+    on_drop.0 = None;
+    match worked.map_err(worker)? {
+        Ok(_) | Err(SolveErrorKind::Cancelled) => Err(why.error(op, Vec::new())),
+        Err(SolveErrorKind::Exit { tail, .. } | SolveErrorKind::Signal { tail, .. }) => {
+            Err(why.error(op, tail))
+        }
+        Err(other) => Err(other),
+    }
+}
+
+fn work(
+    job: &Job,
+    op: &RunOp,
+    parent: &[Layer],
+    caches: Caches,
+    stop: &Stop,
+) -> Result<Layer, SolveErrorKind> {
+    let Prepared {
+        spec,
+        active,
+        scratch,
+        caches,
+        accounts,
+    } = prepare(job, op, parent, caches)?;
+    run_process(job, op, spec, stop)?;
+    drop((scratch, caches));
+    keep(job, active, parent, accounts)
+}
+
+/// All that a process needs, made.
+struct Prepared {
+    spec: Spec,
+    active: Active,
+    /// Upper directories of mounts whose writes are thrown away.
+    scratch: Vec<Active>,
+    caches: Caches,
+    accounts: Arc<Accounts>,
+}
+
+fn prepare(
+    job: &Job,
+    op: &RunOp,
+    parent: &[Layer],
+    caches: Caches,
+) -> Result<Prepared, SolveErrorKind> {
+    let inputs = &job.inputs;
+    let accounts = accounts(job, parent)?;
+    let account = accounts.account(&op.user)?;
+    let active = inputs.snapshots.prepare(&chains(parent))?;
+    let mut prepared = Prepared {
+        spec: spec(inputs, op, &account, &active),
+        active,
+        scratch: Vec::new(),
+        caches,
+        accounts,
+    };
+    for (at, mount) in op.mounts.iter().enumerate() {
+        mounts::mount(job, op, at, &mut prepared).map_err(|kind| kind.in_span(mount.span))?;
+    }
+    for (name, content) in &op.scripts {
+        prepared.spec.mounts.push(sandbox::Mount {
+            target: PathBuf::from(format!("/dev/pipes/{name}")),
+            source: sandbox::MountSource::Bytes {
+                bytes: content.clone().into_bytes(),
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                no_exec: false,
+            },
+            read_only: true,
+        });
+    }
+    Ok(prepared)
+}
+
+/// Returns the users and groups of a root file system; they are read once.
+fn accounts(job: &Job, layers: &[Layer]) -> Result<Arc<Accounts>, SolveErrorKind> {
+    let Some(top) = chains(layers).last().copied() else {
+        return Ok(Arc::new(Accounts::read(None)));
+    };
+    let known = || {
+        job.shared
+            .accounts
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    };
+    if let Some(accounts) = known().get(&top) {
+        return Ok(accounts.clone());
+    }
+    let root = view(&job.inputs, layers)?;
+    let accounts = Arc::new(Accounts::read(Some(root.tree.as_ref())));
+    known().insert(top, accounts.clone());
+    Ok(accounts)
+}
+
+fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec {
+    let mut env: Vec<OsString> = Vec::new();
+    // What the Dockerfile sets wins over a proxy variable of the same name.
+    let is_set = |name: &str| op.env.iter().any(|(known, _)| known == name);
+    let proxies = op.proxy_env.iter().filter(|(name, _)| !is_set(name));
+    for (name, value) in proxies.chain(&op.env) {
+        env.push(format!("{name}={value}").into());
+    }
+    if !is_set("HOME") {
+        env.push(format!("HOME={}", account.home).into());
+    }
+    let options = &inputs.options;
+    Spec {
+        root: root_of(inputs, active),
+        args: op.args.iter().map(OsString::from).collect(),
+        env,
+        cwd: PathBuf::from(&op.cwd),
+        user: User {
+            uid: account.uid,
+            gid: account.gid,
+            groups: with_primary(account),
+        },
+        hostname: options.hostname.clone(),
+        mounts: Vec::new(),
+        network: match op.network {
+            NetworkMode::None => Network::None,
+            NetworkMode::Default | NetworkMode::Host => Network::Host,
+        },
+        security: match op.security {
+            SecurityMode::Sandbox => Security::Sandbox,
+            SecurityMode::Insecure => Security::Insecure,
+        },
+        limits: options.limits.clone(),
+        resolv_conf: options.resolv_conf.clone(),
+        hosts: options.hosts.clone(),
+    }
+}
+
+fn root_of(inputs: &Inputs, active: &Active) -> Root {
+    if active.is_copy() {
+        return Root::Directory(active.upper.clone());
+    }
+    Root::Overlay {
+        lowers: active.lowers.clone(),
+        upper: active.upper.clone(),
+        work: active.work.clone(),
+        userxattr: inputs.options.userxattr,
+        stubs: Some(inputs.store.tmp_dir().to_owned()),
+    }
+}
+
+/// The primary group is one of the supplementary ones too: a set-group-id program cannot give it up.
+fn with_primary(account: &Account) -> Vec<u32> {
+    let others = account.groups.iter().filter(|it| **it != account.gid);
+    std::iter::once(&account.gid)
+        .chain(others)
+        .copied()
+        .collect()
+}
+
+/// Writes what the process changed as a layer, and keeps its tree as a snapshot.
+fn keep(
+    job: &Job,
+    active: Active,
+    parent: &[Layer],
+    accounts: Arc<Accounts>,
+) -> Result<Layer, SolveErrorKind> {
+    let inputs = &job.inputs;
+    let clamp_mtime = inputs.plan.source_date_epoch;
+    let upper = File::open(&active.upper)
+        .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
+    let changed = inputs.snapshots.changes(&active)?;
+    let out = inputs.store.blobs().raw_writer()?;
+    let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
+    let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
+    for change in &changed {
+        match change.entry.kind {
+            EntryKind::File { .. } => {
+                let mut data = open_data(upper.as_fd(), change)?;
+                writer
+                    .append(&change.entry, &mut data)
+                    .map_err(layer_error)?;
+            }
+            _ => writer
+                .append(&change.entry, &mut std::io::empty())
+                .map_err(layer_error)?,
+        }
+    }
+    let (out, written) = writer.finish().map_err(layer_error)?;
+    let layer = file_step::keep_blob(inputs, out, &written, parent)?;
+    // An earlier layer with the same content stays: its times are in the image, so its snapshot must be used too.
+    if layer.diff_id == written.diff_id {
+        let mut stack = parent.to_vec();
+        stack.push(layer.clone());
+        let chains = chains(&stack);
+        inputs.snapshots.commit(active, &changed, &chains)?;
+        if let Some(top) = chains.last().copied() {
+            job.loader.unpacked(top);
+            if !accounts.may_change(changed.iter().map(|change| &change.entry)) {
+                let known = job.shared.accounts.lock();
+                known
+                    .unwrap_or_else(PoisonError::into_inner)
+                    .insert(top, accounts);
+            }
+        }
+    }
+    Ok(layer)
+}
