@@ -14,7 +14,6 @@ use builder_core::sandbox::Isolation;
 
 use crate::commands::{DuArgs, PruneArgs};
 use crate::exit::Failure;
-use crate::outputs::PUSH;
 use crate::step_flags::StepFlags;
 
 /// Builds OCI images from Dockerfiles: no daemon, no root, no helper runtime.
@@ -119,9 +118,13 @@ pub(crate) struct BuildArgs {
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
     /// Where the result goes besides the store: a directory for its files, or
-    /// `type=oci|docker|local|tar,dest=PATH[,tar=false][,compression=gzip|zstd|uncompressed][,compression-level=N]`
+    /// `type=oci|docker|local|tar,dest=PATH[,tar=false][,compression=gzip|zstd|uncompressed][,compression-level=N]`;
+    /// or a registry: `type=registry[,name=NAME][,compression=…]`
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
+    /// Push the image under its names: -o type=registry
+    #[arg(long)]
+    pub(crate) push: bool,
     /// Write the image's id (its config's digest) to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -286,7 +289,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ("metadata-file", true, NOT_YET),
     ("policy", true, NOT_YET),
     ("provenance", true, NOT_YET),
-    ("push", false, PUSH),
     ("rm", false, "is not needed: no container is left behind"),
     ("sbom", true, NOT_YET),
     ("security-opt", true, NOT_YET),

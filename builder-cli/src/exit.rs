@@ -35,7 +35,14 @@ impl Failure {
 
     fn code(&self) -> u8 {
         match self {
-            Failure::Build(error) if matches!(**error, BuildError::Reference { .. }) => 2,
+            Failure::Build(error)
+                if matches!(
+                    **error,
+                    BuildError::Reference { .. } | BuildError::PushWithoutName
+                ) =>
+            {
+                2
+            }
             Failure::Build(_)
             | Failure::Images(_)
             | Failure::Enter(_)

@@ -6,6 +6,8 @@
 //! | docker | an archive for `docker load`           | none               |
 //! | tar    | the files of the image, as a tar       |                    |
 //! | local  | the files of the image, in a directory |                    |
+//! | registry | nothing here: the image is pushed, under `name` or the build's names | gzip, level 6 |
+//! | image  | the same with `push=true`              |                    |
 //!
 //! `-o DIR` alone is `type=local,dest=DIR`. Nothing unknown is passed over.
 
@@ -31,6 +33,7 @@ pub(crate) fn parse(text: &str) -> Result<Output, Failure> {
     }
     let (mut kind, mut dest, mut tar) = (None, None, true);
     let (mut codec, mut level) = (None, None);
+    let (mut names, mut push) = (Vec::new(), None);
     for (key, value) in fields::pairs("--output", text)? {
         match key.as_str() {
             "type" => kind = Some(value),
@@ -46,23 +49,50 @@ pub(crate) fn parse(text: &str) -> Result<Output, Failure> {
                 })?;
                 level = Some(number);
             }
-            "name" => return Err(wrong("`name` is not taken: use -t NAME".to_owned())),
+            "name" => {
+                for name in value.split(',').map(str::trim) {
+                    names.push(name.parse().map_err(|error| wrong(format!("{error}")))?);
+                }
+            }
+            "push" => {
+                push =
+                    Some(boolean(&value).ok_or_else(|| {
+                        wrong(format!("push=`{value}` is neither true nor false"))
+                    })?);
+            }
             _ => return Err(wrong(format!("unknown key `{key}`"))),
         }
     }
     let kind = kind.ok_or_else(|| wrong("type=oci, docker, local or tar is missing".to_owned()))?;
     match kind.as_str() {
         "oci" | "docker" | "local" | "tar" => {}
-        "image" => {
-            let why = "type=image is not needed: the image is kept in the store, name it with -t";
+        "image" if push != Some(true) => {
+            let why = "type=image without push=true is not needed: the image is kept in the store, name it with -t";
             return Err(wrong(why.to_owned()));
         }
-        "registry" => return Err(wrong(format!("type=registry {PUSH}"))),
+        "registry" | "image" => {
+            if push == Some(false) || dest.is_some() || !tar {
+                return Err(wrong(format!(
+                    "type={kind} is pushed, and takes neither push=false, dest nor tar"
+                )));
+            }
+            let compression =
+                compression(codec.as_deref().unwrap_or("gzip"), level).map_err(&wrong)?;
+            return Ok(Output::Registry { names, compression });
+        }
         other => {
             return Err(wrong(format!(
-                "unknown type `{other}`: oci, docker, local or tar is expected"
+                "unknown type `{other}`: oci, docker, local, tar, registry or image is expected"
             )));
         }
+    }
+    if !names.is_empty() {
+        return Err(wrong(format!("type={kind} takes no `name`: use -t NAME")));
+    }
+    if push == Some(true) {
+        return Err(wrong(format!(
+            "type={kind} is not pushed: use type=registry, or --push"
+        )));
     }
     let dest = match dest.as_deref() {
         None | Some("") if kind == "docker" => {
@@ -102,9 +132,14 @@ pub(crate) fn parse(text: &str) -> Result<Output, Failure> {
     }
 }
 
-/// What to do where a registry was meant.
-pub(crate) const PUSH: &str =
-    "is not supported yet: write type=oci,dest=FILE and push that with skopeo";
+/// What `--push` stands for.
+pub(crate) fn registry() -> Output {
+    Output::Registry {
+        names: Vec::new(),
+        compression: Compression::default(),
+    }
+}
+
 const STDOUT: &str = "standard output as a destination is not supported yet: name a file";
 
 fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
@@ -176,6 +211,17 @@ mod tests {
                     compression: Compression::Gzip(6),
                 },
             ),
+            ("type=registry", registry()),
+            (
+                "type=image,\"name=a.io/b:1,c\",push=true,compression=zstd",
+                Output::Registry {
+                    names: vec![
+                        "a.io/b:1".parse().expect("name"),
+                        "c".parse().expect("name"),
+                    ],
+                    compression: Compression::Zstd(3),
+                },
+            ),
             (
                 "type=docker,dest=x",
                 Output::DockerArchive {
@@ -200,8 +246,12 @@ mod tests {
             ("type=oci", "needs dest"),
             ("dest=a,tar=true", "is missing"),
             ("type=docker", "docker load"),
-            ("type=registry", "skopeo"),
-            ("type=image,push=true", "unknown key `push`"),
+            ("type=registry,dest=x", "neither push=false, dest"),
+            ("type=registry,push=false", "neither push=false, dest"),
+            ("type=registry,name=A", "lower-case"),
+            ("type=oci,dest=x,push=true", "type=registry"),
+            ("type=oci,dest=x,name=a", "-t NAME"),
+            ("type=image,push=maybe", "neither true nor false"),
             ("type=image", "-t"),
             ("type=vhd,dest=x", "unknown type `vhd`"),
             ("type=oci,dest=x,colour=red", "unknown key `colour`"),

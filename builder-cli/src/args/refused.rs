@@ -17,7 +17,7 @@ pub(super) const IMAGES: &[(&str, &str, bool, &str)] = &[
         "rmi",
         "no-prune",
         false,
-        "is not needed: layers stay until the store is swept",
+        "is not needed: what no name needs any more stays until `builder prune`",
     ),
     (
         "rmi",
@@ -48,11 +48,5 @@ pub(super) const IMAGES: &[(&str, &str, bool, &str)] = &[
         "platform",
         true,
         "is not supported: pull the platform with `pull --platform`, or use `copy --platform`",
-    ),
-    (
-        "login",
-        "get-login",
-        false,
-        "is not supported: use `logout --all` to see where you are logged in",
     ),
 ];

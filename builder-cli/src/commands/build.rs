@@ -28,10 +28,12 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let explain = args.explain;
     let isolation = args.isolation;
+    let push = args.push.then(outputs::registry);
     let outputs: Vec<Output> = args
         .output
         .iter()
         .map(|text| outputs::parse(text))
+        .chain(push.map(Ok))
         .collect::<Result<_, _>>()?;
     let mut build = requested(args, environment)?;
     let mut dests: Vec<PathBuf> = Vec::new();
@@ -205,7 +207,10 @@ fn finish(
     if matches!(mode, Mode::Plain { .. } | Mode::Tty { .. }) {
         let mut text = format!("image    {id}\nmanifest {}\n", image.stored.manifest.digest);
         for (output, dest) in image.outputs.iter().zip(dests) {
-            if let Some(finished) = output {
+            // What is pushed has been told by its name.
+            if let Some(finished) = output
+                && !dest.as_os_str().is_empty()
+            {
                 let digest = finished.manifest.digest;
                 text += &format!("manifest {digest} in {}\n", dest.display());
             }

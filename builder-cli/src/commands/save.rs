@@ -1,6 +1,7 @@
 //! `builder save`.
 
 use std::io::IsTerminal;
+use std::path::Path;
 
 use builder_core::export::Destination;
 use builder_core::images::ArchiveFormat;
@@ -20,6 +21,13 @@ pub(super) fn run(args: SaveArgs, environment: &Environment) -> Result<(), Failu
         return Err(Failure::usage(
             "an archive is not for a terminal: give --output FILE, or redirect",
         ));
+    }
+    let parent = args.output.as_deref().and_then(Path::parent);
+    if let Some(parent) = parent.filter(|it| !it.as_os_str().is_empty() && !it.is_dir()) {
+        let parent = parent.display();
+        return Err(Failure::usage(format!(
+            "--output: there is no directory {parent}"
+        )));
     }
     let images = open(args.store, environment)?;
     let destination = match &args.output {

@@ -10,6 +10,8 @@
 //! | `cache`       | an edit runs again what depends on it, and nothing else                    |
 //! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
 //! | `prune`       | `du` adds up to what the disk says, `prune` removes what it should         |
+//! | `commands`    | every folder of `testdata/cli/`: what commands print, their help and their errors |
+//! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rungs`       | every way of running steps makes the same layers                           |
@@ -28,6 +30,7 @@ mod build_cases;
 mod cache;
 mod call;
 mod check;
+mod commands;
 mod contexts;
 mod crash;
 mod escape;
@@ -35,6 +38,7 @@ mod explain;
 mod fixture;
 mod hostile_images;
 mod outputs;
+mod peers;
 mod prune;
 mod rungs;
 mod tree;

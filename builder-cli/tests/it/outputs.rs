@@ -67,7 +67,7 @@ fn built(test: &str) -> Option<Built> {
 
 /// Runs a tool that must succeed; its stdout.
 #[track_caller]
-fn tool(command: &mut Command) -> String {
+pub(crate) fn tool(command: &mut Command) -> String {
     let ran = fixture::run(command);
     assert_eq!(
         ran.code,
@@ -79,7 +79,7 @@ fn tool(command: &mut Command) -> String {
     ran.stdout
 }
 
-fn lacks(test: &str, tools: &[&str]) -> bool {
+pub(crate) fn lacks(test: &str, tools: &[&str]) -> bool {
     let missing = tools.iter().find(|tool| !fixture::has(tool));
     if let Some(missing) = missing {
         fixture::skip(test, missing);
@@ -323,13 +323,13 @@ fn podman_runs_it() {
 }
 
 /// A registry of Debian's on a free loopback port; ends with the test.
-struct Registry {
+pub(crate) struct Registry {
     child: Child,
-    port: u16,
+    pub(crate) port: u16,
 }
 
 impl Registry {
-    fn start(dir: &Path) -> Self {
+    pub(crate) fn start(dir: &Path) -> Self {
         let port = TcpListener::bind("127.0.0.1:0")
             .and_then(|l| l.local_addr())
             .expect("a free port")

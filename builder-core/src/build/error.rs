@@ -64,6 +64,13 @@ pub enum BuildError {
     /// The author asks for `error=true`, or wrote a `check` directive that cannot be read.
     #[error("{}", .0.error)]
     Checks(Box<Located<ChecksError>>),
+    #[error("pushing needs a name that says where to: give the image a tag")]
+    PushWithoutName,
+    #[error("pushing {name}: {source}")]
+    Push {
+        name: String,
+        source: Box<RegistryError>,
+    },
     #[error("no store was given: call `Build::store`")]
     NoStore,
     #[error("a worker thread ended early: {0}")]

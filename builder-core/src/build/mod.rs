@@ -13,6 +13,7 @@ mod context;
 mod error;
 mod output;
 mod prepare;
+mod push;
 mod request;
 mod steps;
 

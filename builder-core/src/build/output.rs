@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use super::BuildError;
 
+use crate::image::Reference;
 use crate::layer::compression::Compression;
 
 /// One `--output`.
@@ -29,6 +30,11 @@ pub enum Output {
     Local { dest: PathBuf },
     /// The files of the image as a tar, owners as they are.
     Tar { dest: PathBuf },
+    /// A registry; without names of its own, under those of the build.
+    Registry {
+        names: Vec<Reference>,
+        compression: Compression,
+    },
 }
 
 impl Output {
@@ -39,6 +45,7 @@ impl Output {
             | Output::DockerArchive { dest, .. }
             | Output::Tar { dest } => (dest, false),
             Output::OciDirectory { dest, .. } | Output::Local { dest } => (dest, true),
+            Output::Registry { .. } => return Ok(()),
         };
         let wrong = |reason| {
             let dest = dest.clone();
@@ -66,7 +73,8 @@ impl Output {
         match self {
             Output::OciArchive { compression, .. }
             | Output::OciDirectory { compression, .. }
-            | Output::DockerArchive { compression, .. } => Some(*compression),
+            | Output::DockerArchive { compression, .. }
+            | Output::Registry { compression, .. } => Some(*compression),
             Output::Local { .. } | Output::Tar { .. } => None,
         }
     }

@@ -16,6 +16,7 @@ use super::context::{Context, NamedSource};
 use super::error::{BuildError, ChecksError, Located};
 use super::output::Output;
 use super::prepare::Prepared;
+use super::push::{self, push_all};
 use super::steps::Steps;
 use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
@@ -24,7 +25,7 @@ use crate::image::{Platform, Reference};
 use crate::layer::compression::Compression;
 use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, Step, step};
 use crate::progress::{Event, EventSink};
-use crate::registry::{Client, ClientOptions, Resolved};
+use crate::registry::{Client, ClientOptions, Resolved, note_origin};
 use crate::sandbox::{HelperPath, Standing};
 use crate::snapshot::{Copied, Overlay, Snapshotter};
 use crate::solve::{Inputs, NoCache, SolveOptions, Solved, forced, solve};
@@ -473,6 +474,7 @@ impl Build {
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
         self.outputs.iter().try_for_each(Output::check)?;
+        push::check(&self.outputs, &names)?;
         let store = self.open_store()?;
         let standing = self.settled(&store)?;
         if let Some(standing) = &standing {
@@ -523,17 +525,30 @@ impl Build {
             .map_err(&fail)?;
         let outputs = self.outputs.clone();
         let gc = self.gc.clone().filter(|_| solved.ran);
+        for layer in &solved.layers {
+            if let Some(Ok(origin)) = layer.origin.as_deref().map(str::parse::<Reference>) {
+                note_origin(store.records(), &origin, [&layer.blob.digest])?;
+            }
+        }
+        let steps = u32::try_from(inputs.plan.vertices.len()).unwrap_or(u32::MAX);
+        let (kept, shown) = (store.clone(), events.clone());
         let exported = tokio::task::spawn_blocking(move || {
             let config = assemble::config(&inputs.plan, &solved.layers, base_created);
-            let image = export_all(&inputs, &config, &solved, &outputs, &names, &store, &fail)?;
-            if let Some(policy) = gc {
-                hold_to(&policy, store, inputs.events.as_ref());
-            }
-            Ok(image)
+            export_all(&inputs, &config, &solved, &outputs, &names, &store, &fail)
         });
-        exported
-            .await
-            .map_err(|error| BuildError::Worker(error.to_string()))?
+        let worker = |error: tokio::task::JoinError| BuildError::Worker(error.to_string());
+        let image = exported.await.map_err(worker)??;
+        let client = Client::new(self.client.clone());
+        let pushed = push_all(&self.outputs, &image, &client, &kept, steps, shown.as_ref());
+        tokio::select! {
+            pushed = pushed => pushed?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        }
+        if let Some(policy) = gc {
+            let held = tokio::task::spawn_blocking(move || hold_to(&policy, kept, shown.as_ref()));
+            held.await.map_err(worker)?;
+        }
+        Ok(image)
     }
 
     /// Tells what is questionable in the file.
@@ -775,6 +790,10 @@ fn export_all(
                 let tree = crate::solve::result_tree(inputs, solved).map_err(fail)?;
                 export::tree_archive(tree.as_deref(), dest, inputs.plan.source_date_epoch)?;
                 dest
+            }
+            (Output::Registry { .. }, _) => {
+                done.push(finished);
+                continue;
             }
             _ => continue,
         };
