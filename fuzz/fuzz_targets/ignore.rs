@@ -21,6 +21,10 @@ fuzz_target!(|input: (&[u8], &str)| {
     assert!(whole.is_ok());
 
     let parts: Vec<&str> = path.split('/').collect();
+    // A walk looks at each directory of a path by itself: its time is this one's times the depth.
+    if parts.len() > 64 {
+        return;
+    }
     if parts.iter().any(|part| matches!(*part, "" | "." | "..")) {
         return;
     }

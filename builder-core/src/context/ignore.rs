@@ -1,8 +1,10 @@
-//! Ignore files: which paths of a context a build does not see. And [`Glob`], for one part of a COPY source.
+//! Ignore files: which paths of a context a build does not see.
 //!
 //! Behaves as `moby/patternmatcher`: patterns are read in order and the last that decides wins; a pattern that
 //! matches a directory decides about everything below it; `!` takes back; `**` is any number of directories.
 //! Each pattern is compiled once. Paths are bytes, cut at `/`, relative, without `.` parts.
+//!
+//! Work is bounded by the pattern's length times the path's, whatever the pattern holds.
 //!
 //! A walk asks [`Patterns::matches_with_parent`] with what its directory gave: work for a path then does not
 //! grow with its depth, and nothing is allocated for up to 64 patterns.
@@ -10,7 +12,8 @@
 //! Departures: `**` also crosses a line end in a name, `\d` is the letter `d` (upstream hands it to its regular
 //! expressions), and a backwards range such as `[z-a]` is refused when it is read, not when it is first used.
 
-use std::collections::BTreeSet;
+pub use super::glob::Glob;
+use super::glob::{Class, Reader, SLASH, Token, literal, longest_literal, simplified, units};
 
 /// Why a pattern cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -139,16 +142,7 @@ impl Patterns {
             if pattern.exception != matched {
                 continue;
             }
-            let parents = path
-                .iter()
-                .enumerate()
-                .filter(|(_, byte)| **byte == b'/')
-                .map(|(at, _)| &path[..at]);
-            if pattern.matcher.matches(path)
-                || parents
-                    .into_iter()
-                    .any(|parent| pattern.matcher.matches(parent))
-            {
+            if pattern.matcher.matches_here_or_above(path) {
                 matched = !pattern.exception;
             }
         }
@@ -207,62 +201,6 @@ enum Matcher {
     },
 }
 
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum Token {
-    Char(u32),
-    /// `?`.
-    Any,
-    /// `*`.
-    Star,
-    /// `**` at the end.
-    Rest,
-    /// `**` elsewhere: nothing, or anything up to a slash. Always followed by `Within`.
-    Dirs,
-    Within,
-    Class(Class),
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Class {
-    negated: bool,
-    ranges: Vec<(u32, u32)>,
-}
-
-impl Class {
-    fn fits(&self, unit: u32) -> bool {
-        self.ranges
-            .iter()
-            .any(|(low, high)| (*low..=*high).contains(&unit))
-            != self.negated
-    }
-
-    /// Reads on behind `[`, by the rules of Go's `filepath.Match`.
-    fn read(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<Self> {
-        let negated = chars.next_if_eq(&'^').is_some();
-        let mut ranges = Vec::new();
-        loop {
-            if !ranges.is_empty() && chars.next_if_eq(&']').is_some() {
-                return Some(Self { negated, ranges });
-            }
-            let low = Self::bound(chars)?;
-            let high = if chars.next_if_eq(&'-').is_some() {
-                Self::bound(chars)?
-            } else {
-                low
-            };
-            ranges.push((low, high));
-        }
-    }
-
-    fn bound(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<u32> {
-        match chars.next()? {
-            '-' | ']' => None,
-            '\\' => chars.next().map(u32::from),
-            c => Some(u32::from(c)),
-        }
-    }
-}
-
 impl Matcher {
     /// None where the pattern is malformed.
     fn compile(pattern: &str) -> Option<Self> {
@@ -311,7 +249,7 @@ impl Matcher {
             (true, ..) => Self::Tokens {
                 prefix: literal(&tokens),
                 needle: longest_literal(&tokens),
-                tokens,
+                tokens: simplified(tokens),
             },
         })
     }
@@ -321,15 +259,50 @@ impl Matcher {
             Self::Exact(own) => path == own,
             Self::Prefix(own) => path.starts_with(own),
             Self::Suffix(own) => path.ends_with(own) || own.strip_prefix(b"/") == Some(path),
-            Self::Tokens {
-                prefix,
-                needle,
-                tokens,
-            } => {
+            Self::Tokens { tokens, .. } => {
+                self.may_match(path) && Reader::new(tokens).read_all(path).matches()
+            }
+        }
+    }
+
+    /// Whether `path` or a directory above it matches; the path is read once.
+    fn matches_here_or_above(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Exact(own) => path
+                .strip_prefix(own.as_slice())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/")),
+            Self::Prefix(_) => self.matches(path),
+            Self::Suffix(_) => {
+                let slashes = path.iter().enumerate().filter(|(_, byte)| **byte == b'/');
+                let ends = slashes.map(|(at, _)| at).chain([path.len()]);
+                ends.into_iter().any(|end| self.matches(&path[..end]))
+            }
+            Self::Tokens { tokens, .. } => {
+                if !self.may_match(path) {
+                    return false;
+                }
+                let mut reader = Reader::new(tokens);
+                for unit in units(path) {
+                    if unit == SLASH && reader.matches() {
+                        return true;
+                    }
+                    if !reader.read(unit) {
+                        return false;
+                    }
+                }
+                reader.matches()
+            }
+        }
+    }
+
+    /// Whether `path` holds what every match, and so what lies below one, holds.
+    fn may_match(&self, path: &[u8]) -> bool {
+        match self {
+            Self::Tokens { prefix, needle, .. } => {
                 path.starts_with(prefix)
                     && (needle.is_empty() || path.windows(needle.len()).any(|part| part == needle))
-                    && run(tokens, path).contains(&tokens.len())
             }
+            _ => true,
         }
     }
 
@@ -339,136 +312,8 @@ impl Matcher {
             Self::Exact(own) => own.starts_with(prefix),
             Self::Prefix(own) => own.starts_with(prefix) || prefix.starts_with(own),
             Self::Suffix(_) => true,
-            Self::Tokens { tokens, .. } => run(tokens, prefix)
-                .iter()
-                .any(|state| *state < tokens.len()),
+            Self::Tokens { tokens, .. } => Reader::new(tokens).read_all(prefix).goes_on(),
         }
-    }
-}
-
-/// The bytes that the leading characters stand for.
-fn literal(tokens: &[Token]) -> Vec<u8> {
-    let mut out = String::new();
-    for token in tokens {
-        match token {
-            Token::Char(unit) => out.extend(char::from_u32(*unit)),
-            _ => break,
-        }
-    }
-    out.into_bytes()
-}
-
-/// The longest run of characters that stand for themselves.
-fn longest_literal(tokens: &[Token]) -> Vec<u8> {
-    let runs = tokens.split(|token| !matches!(token, Token::Char(_)));
-    runs.map(literal).max_by_key(Vec::len).unwrap_or_default()
-}
-
-/// A path as characters; a byte that is part of none is a unit of its own, beyond them.
-fn units(path: &[u8]) -> impl Iterator<Item = u32> {
-    path.utf8_chunks().flat_map(|chunk| {
-        let chars = chunk.valid().chars().map(u32::from);
-        chars.chain(
-            chunk
-                .invalid()
-                .iter()
-                .map(|byte| 0x11_0000 + u32::from(*byte)),
-        )
-    })
-}
-
-/// Where in `tokens` a reader can be after all of `path`: the end, if the path matches.
-fn run(tokens: &[Token], path: &[u8]) -> BTreeSet<usize> {
-    let mut now = BTreeSet::new();
-    enter(tokens, 0, &mut now);
-    for unit in units(path) {
-        let slash = unit == u32::from('/');
-        let mut next = BTreeSet::new();
-        for &at in &now {
-            match tokens.get(at) {
-                Some(Token::Char(own)) if *own == unit => enter(tokens, at + 1, &mut next),
-                Some(Token::Any) if !slash => enter(tokens, at + 1, &mut next),
-                Some(Token::Class(class)) if class.fits(unit) => enter(tokens, at + 1, &mut next),
-                Some(Token::Star) if !slash => enter(tokens, at, &mut next),
-                Some(Token::Rest) => enter(tokens, at, &mut next),
-                Some(Token::Dirs) => {
-                    next.insert(at + 1);
-                    if slash {
-                        enter(tokens, at + 2, &mut next);
-                    }
-                }
-                Some(Token::Within) => {
-                    next.insert(at);
-                    if slash {
-                        enter(tokens, at + 1, &mut next);
-                    }
-                }
-                _ => {}
-            }
-        }
-        now = next;
-        if now.is_empty() {
-            break;
-        }
-    }
-    now
-}
-
-/// Adds `at` and what can be reached from it without reading.
-fn enter(tokens: &[Token], mut at: usize, states: &mut BTreeSet<usize>) {
-    while states.insert(at) {
-        match tokens.get(at) {
-            Some(Token::Star | Token::Rest) => at += 1,
-            Some(Token::Dirs) => at += 2,
-            _ => return,
-        }
-    }
-}
-
-/// One part of a path pattern, matched as Go's `filepath.Match` does: `*`, `?`, `[a-z]`, `[^x]`, `\c`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Glob {
-    tokens: Vec<Token>,
-    text: String,
-}
-
-impl Glob {
-    /// # Errors
-    /// A bracket without an end, an empty range, a backslash at the end.
-    pub fn new(pattern: &str) -> Result<Self, PatternError> {
-        let mut tokens = Vec::new();
-        let mut chars = pattern.chars().peekable();
-        while let Some(c) = chars.next() {
-            let token = match c {
-                '*' => Some(Token::Star),
-                '?' => Some(Token::Any),
-                '[' => Class::read(&mut chars).map(Token::Class),
-                '\\' => chars.next().map(|c| Token::Char(u32::from(c))),
-                _ => Some(Token::Char(u32::from(c))),
-            };
-            tokens.push(token.ok_or_else(|| PatternError::Syntax {
-                pattern: pattern.to_owned(),
-            })?);
-        }
-        let text = String::from_utf8_lossy(&literal(&tokens)).into_owned();
-        Ok(Self { tokens, text })
-    }
-
-    pub fn matches(&self, name: &[u8]) -> bool {
-        name.starts_with(self.text.as_bytes())
-            && run(&self.tokens, name).contains(&self.tokens.len())
-    }
-
-    /// Whether it matches one name only: [`literal`](Self::literal) then gives that name.
-    pub fn is_literal(&self) -> bool {
-        self.tokens
-            .iter()
-            .all(|token| matches!(token, Token::Char(_)))
-    }
-
-    /// The characters before the first wildcard, escapes taken away.
-    pub fn literal(&self) -> &str {
-        &self.text
     }
 }
 
@@ -575,29 +420,5 @@ mod tests {
                 .matches_with_parent(b"dir200", &ParentMatch::default())
                 .0
         );
-    }
-
-    #[test]
-    fn globs_match_one_name() {
-        for (pattern, name, matched) in [
-            ("*.rs", &b"main.rs"[..], true),
-            ("*.rs", b"a/main.rs", false),
-            ("a?c", "aéc".as_bytes(), true),
-            ("a?c", b"a\xffc", true),
-            ("[^a-c]x", b"dx", true),
-            ("[^a-c]x", b"bx", false),
-            ("\\*", b"*", true),
-            ("\\*", b"x", false),
-            ("[z-a]", b"m", false),
-            ("**", b"x", true),
-        ] {
-            assert_eq!(
-                Glob::new(pattern).map(|glob| glob.matches(name)),
-                Ok(matched),
-                "{pattern}"
-            );
-        }
-        assert!(Glob::new("[a").is_err() && Glob::new("a\\").is_err());
-        assert!(Glob::new("a\\*b").is_ok_and(|glob| glob.is_literal() && glob.literal() == "a*b"));
     }
 }

@@ -12,6 +12,7 @@
 
 pub mod digests;
 mod error;
+mod glob;
 pub mod ignore;
 mod local;
 mod resolve;
