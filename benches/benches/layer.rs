@@ -100,6 +100,7 @@ fn layer(c: &mut Criterion) {
             let options = CompressOptions {
                 threads,
                 cache: None,
+                known: false,
             };
             b.iter(|| {
                 let mut out = std::io::sink();

@@ -1,13 +1,12 @@
 //! From layers to an image: config, history, manifest; layers compressed where an output wants it.
 
-use crate::cache::{KeyHasher, Layer};
-use crate::digest::Digest;
+use crate::cache::Layer;
 use crate::export::Finished;
 use crate::image::time::{parse_rfc3339, rfc3339};
 use crate::image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
-use crate::layer::compression::{Compression, compress};
+use crate::layer::compression::Compression;
 use crate::plan::Plan;
-use crate::store::Store;
+use crate::solve::{Inputs, Solved};
 
 use super::BuildError;
 
@@ -42,19 +41,20 @@ pub(super) fn config(plan: &Plan, layers: &[Layer], base_created: Option<String>
 
 /// Writes config and manifest into the store, the layers compressed as `how` says.
 pub(super) fn finish(
-    store: &Store,
+    inputs: &Inputs,
     config: &ImageConfig,
-    layers: &[Layer],
+    solved: &Solved,
     how: Compression,
     names: &[Reference],
 ) -> Result<Finished, BuildError> {
-    let blobs = store.blobs();
+    let blobs = inputs.store.blobs();
     let bytes = config.to_bytes();
     blobs.put(&bytes)?;
     let config = Descriptor::of(media_type::OCI_CONFIG, &bytes);
     let mut descriptors = Vec::new();
-    for layer in layers {
-        descriptors.push(layer_blob(store, layer, how)?);
+    for layer in &solved.layers {
+        let Layer { diff_id, blob, .. } = layer;
+        descriptors.push(inputs.compressor.get(*diff_id, blob, how, false)?);
     }
     let manifest = Manifest::new(config.clone(), descriptors.clone(), Default::default());
     let bytes = manifest.to_bytes();
@@ -65,51 +65,4 @@ pub(super) fn finish(
         layers: descriptors,
         names: names.to_vec(),
     })
-}
-
-/// What a layer was once compressed to.
-const COMPRESSED: &str = "compressed";
-
-fn layer_blob(store: &Store, layer: &Layer, how: Compression) -> Result<Descriptor, BuildError> {
-    let blob = &layer.blob;
-    // A base's layers stay as they came, under OCI's names.
-    let oci = |blob: &Descriptor| {
-        let media_type = match blob.media_type.as_str() {
-            media_type::DOCKER_LAYER => media_type::OCI_LAYER,
-            media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
-            media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
-            other => other,
-        };
-        Descriptor::new(media_type, blob.digest, blob.size)
-    };
-    if blob.digest != layer.diff_id.0 || how == Compression::None {
-        return Ok(oci(blob));
-    }
-    let key = compressed_key(layer, how);
-    let blobs = store.blobs();
-    if let Some(known) = store.records().get::<Descriptor>(COMPRESSED, &key)
-        && blobs.has_sized(&known.digest, known.size)
-    {
-        return Ok(known);
-    }
-    let mut tar = blobs.open(&blob.digest)?;
-    let mut out = blobs.raw_writer()?;
-    let made = compress(&mut tar, how, &mut out).map_err(BuildError::Compress)?;
-    if made.diff_id != layer.diff_id {
-        // Out of the way, so that the next build makes it again.
-        blobs.remove(&blob.digest)?;
-        let digest = blob.digest;
-        return Err(BuildError::Damaged { digest });
-    }
-    out.commit_hashed(made.digest)?;
-    let descriptor = Descriptor::new(made.media_type, made.digest, made.size);
-    store.records().put(COMPRESSED, &key, &descriptor)?;
-    Ok(descriptor)
-}
-
-fn compressed_key(layer: &Layer, how: Compression) -> Digest {
-    let mut key = KeyHasher::new("compressed/1");
-    key.field("diff_id", layer.diff_id.0.as_bytes());
-    key.field("how", format!("{how:?}"));
-    key.finish().digest
 }

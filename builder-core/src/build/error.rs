@@ -57,10 +57,6 @@ pub enum BuildError {
     Sandbox(#[from] SandboxError),
     #[error(transparent)]
     Export(#[from] ExportError),
-    #[error("compressing a layer: {0}")]
-    Compress(#[source] crate::layer::LayerError),
-    #[error("layer {digest} was damaged in the store and has been removed: build again")]
-    Damaged { digest: crate::digest::Digest },
     /// The author asks for `error=true`, or wrote a `check` directive that cannot be read.
     #[error("{}", .0.error)]
     Checks(Box<Located<ChecksError>>),

@@ -20,7 +20,7 @@ use super::push::{self, push_all};
 use super::steps::Steps;
 use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
-use crate::export::{self, Destination, Finished};
+use crate::export::{self, Compressor, Destination, Finished};
 use crate::image::{Platform, Reference};
 use crate::layer::compression::Compression;
 use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, Step, step};
@@ -671,6 +671,11 @@ impl Build {
             secrets: self.secrets.clone(),
             store: store.clone(),
             snapshots,
+            compressor: Compressor::new(
+                store.clone(),
+                self.outputs.iter().filter_map(Output::compression),
+                0,
+            ),
             client: Client::new(self.client.clone()),
             helper: self.helper.clone(),
             events: events.clone(),
@@ -759,12 +764,12 @@ fn export_all(
     store: &Store,
     fail: &dyn Fn(crate::solve::SolveError) -> BuildError,
 ) -> Result<Image, BuildError> {
-    let stored = assemble::finish(store, config, &solved.layers, Compression::None, names)?;
+    let stored = assemble::finish(inputs, config, solved, Compression::None, names)?;
     let tell = |what: String| inputs.events.emit(Event::Exported { what });
     let mut done = Vec::new();
     for output in outputs {
         let finished = match output.compression() {
-            Some(how) => Some(assemble::finish(store, config, &solved.layers, how, names)?),
+            Some(how) => Some(assemble::finish(inputs, config, solved, how, names)?),
             None => None,
         };
         let blobs = store.blobs();

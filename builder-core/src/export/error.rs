@@ -34,6 +34,11 @@ pub enum ExportError {
         "a docker archive cannot hold a layer of type `{media_type}` (use gzip, or no compression)"
     )]
     LayerType { media_type: String },
+    #[error("layer {digest} was damaged in the store and has been removed: build again")]
+    Damaged { digest: Digest },
+    /// A layer that was given up while it was compressed.
+    #[error("the layer was not kept")]
+    Unnamed,
     #[error("reading the image's files: {0}")]
     Read(ContextError),
     #[error(transparent)]

@@ -18,15 +18,18 @@
 //! Not here: pushing, compressing.
 
 mod archive;
+mod compressor;
 mod directory;
 mod error;
 mod finished;
+mod member_index;
 mod tree;
 
 #[cfg(test)]
 mod tests;
 
 pub use archive::{Destination, docker_archive, oci_archive, save_docker, save_oci};
+pub use compressor::{Compressor, LayerWriter};
 pub use directory::{oci_directory, save_directory};
 pub use error::ExportError;
 pub use finished::{Finished, Selection};

@@ -29,8 +29,9 @@ const LARGE: usize = 1 << 20;
 pub trait MemberCache: Send + Sync {
     /// Returns the compressed member kept under `key`, exactly as it was put.
     fn get(&self, key: &ContentDigest) -> Option<Vec<u8>>;
-    /// Keeps a member. May drop it: a cache is never asked to be complete.
-    fn put(&self, key: &ContentDigest, member: &[u8]);
+    /// Notes a member that stands at `offset` of the blob; called in order, for those that `get` gave too. May
+    /// forget it: a cache is never asked to be complete.
+    fn put(&self, key: &ContentDigest, member: &[u8], offset: u64);
 }
 
 /// How the work of compressing is done; never what comes out.
@@ -39,6 +40,8 @@ pub struct CompressOptions<'a> {
     /// Threads that compress; 0: one a core.
     pub threads: usize,
     pub cache: Option<&'a dyn MemberCache>,
+    /// The caller knows what the tar is: it is not hashed, and [`LayerBlob::diff_id`] is `None`.
+    pub known: bool,
 }
 
 impl std::fmt::Debug for CompressOptions<'_> {
@@ -46,6 +49,7 @@ impl std::fmt::Debug for CompressOptions<'_> {
         f.debug_struct("CompressOptions")
             .field("threads", &self.threads)
             .field("cache", &self.cache.is_some())
+            .field("known", &self.known)
             .finish()
     }
 }
@@ -59,7 +63,7 @@ pub struct LayerBlob {
     pub size: u64,
     pub media_type: &'static str,
     /// Digest of the tar that went in.
-    pub diff_id: DiffId,
+    pub diff_id: Option<DiffId>,
     /// Bytes of that tar.
     pub diff_size: u64,
 }
@@ -86,7 +90,7 @@ pub fn compress_with(
     options: CompressOptions<'_>,
 ) -> Result<LayerBlob, LayerError> {
     let mut out = DigestWriter::new(out);
-    let mut cutter = Cutter::new(tar);
+    let mut cutter = Cutter::new(tar, !options.known);
     if how == Compression::None {
         while let Some(member) = cutter.next()? {
             put(&mut out, &member)?;
@@ -99,7 +103,9 @@ pub fn compress_with(
         digest,
         size,
         media_type: how.media_type(),
-        diff_id: DiffId(Digest::from_bytes(cutter.hash.finalize().into())),
+        diff_id: cutter
+            .hash
+            .map(|hash| DiffId(Digest::from_bytes(hash.finalize().into()))),
         diff_size: cutter.size,
     })
 }
@@ -109,7 +115,9 @@ fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), LayerError> {
         .map_err(LayerError::stream("write the compressed layer"))
 }
 
-type Job = (Vec<u8>, mpsc::SyncSender<io::Result<Vec<u8>>>);
+/// A member's key, where there is a cache, and its bytes.
+type Member = (Option<ContentDigest>, Vec<u8>);
+type Job = (Vec<u8>, mpsc::SyncSender<io::Result<Member>>);
 
 fn row(
     cutter: &mut Cutter<'_>,
@@ -118,12 +126,21 @@ fn row(
     options: CompressOptions<'_>,
 ) -> Result<(), LayerError> {
     let failed = LayerError::stream("compress the layer");
+    let mut offset = 0;
+    let mut put = |out: &mut _, (key, member): Member| -> Result<(), LayerError> {
+        put(out, &member)?;
+        if let (Some(cache), Some(key)) = (options.cache, key) {
+            cache.put(&key, &member, offset);
+        }
+        offset += member.len() as u64;
+        Ok(())
+    };
     let first = cutter.next()?.unwrap_or_default();
     let Some(second) = cutter.next()? else {
         let member = Encoder::new(how, options.cache)
             .encode(&first)
             .map_err(failed)?;
-        return put(out, &member);
+        return put(out, member);
     };
     let threads = match options.threads {
         0 => std::thread::available_parallelism().map_or(1, usize::from),
@@ -169,7 +186,7 @@ fn row(
                 .recv()
                 .unwrap_or_else(|_| Err(io::Error::other("a compressing thread has ended early")))
                 .map_err(LayerError::stream("compress the layer"))?;
-            put(out, &member)?;
+            put(out, member)?;
         }
     })
 }
@@ -199,9 +216,9 @@ impl<'a> Encoder<'a> {
         Encoder { how, codec, cache }
     }
 
-    fn encode(&mut self, input: &[u8]) -> io::Result<Vec<u8>> {
+    fn encode(&mut self, input: &[u8]) -> io::Result<Member> {
         let Some(cache) = self.cache else {
-            return self.compress(input);
+            return Ok((None, self.compress(input)?));
         };
         let mut hash = blake3::Hasher::new();
         let (codec, level) = match self.how {
@@ -213,12 +230,11 @@ impl<'a> Encoder<'a> {
         hash.update(&[codec, level]);
         hash.update(input);
         let key = ContentDigest(*hash.finalize().as_bytes());
-        if let Some(member) = cache.get(&key) {
-            return Ok(member);
-        }
-        let member = self.compress(input)?;
-        cache.put(&key, &member);
-        Ok(member)
+        let member = match cache.get(&key) {
+            Some(member) => member,
+            None => self.compress(input)?,
+        };
+        Ok((Some(key), member))
     }
 
     fn compress(&mut self, input: &[u8]) -> io::Result<Vec<u8>> {
@@ -240,7 +256,7 @@ impl<'a> Encoder<'a> {
 /// Reads the tar and cuts it into members.
 struct Cutter<'a> {
     tar: &'a mut dyn Read,
-    hash: Sha256,
+    hash: Option<Sha256>,
     size: u64,
     state: State,
     /// A block that has been read but starts the next member.
@@ -257,10 +273,10 @@ enum State {
 }
 
 impl<'a> Cutter<'a> {
-    fn new(tar: &'a mut dyn Read) -> Self {
+    fn new(tar: &'a mut dyn Read, hashed: bool) -> Self {
         Cutter {
             tar,
-            hash: Sha256::new(),
+            hash: hashed.then(Sha256::new),
             size: 0,
             state: State::Header { described: false },
             kept: None,
@@ -345,7 +361,9 @@ impl<'a> Cutter<'a> {
         tar.read_to_end(member)
             .map_err(LayerError::stream("read the tar"))?;
         let got = &member[start..];
-        self.hash.update(got);
+        if let Some(hash) = &mut self.hash {
+            hash.update(got);
+        }
         self.size += got.len() as u64;
         Ok(got.len())
     }

@@ -12,7 +12,7 @@ use super::compression::{
     CompressOptions, Compression, MemberCache, compress, compress_with, decompressor,
 };
 use super::*;
-use crate::digest::{ContentDigest, Digest};
+use crate::digest::{ContentDigest, DiffId, Digest};
 
 const LAYER: ReaderOptions = ReaderOptions {
     whiteouts: true,
@@ -688,7 +688,7 @@ impl MemberCache for Memory {
         found
     }
 
-    fn put(&self, key: &ContentDigest, member: &[u8]) {
+    fn put(&self, key: &ContentDigest, member: &[u8], _offset: u64) {
         self.kept
             .lock()
             .expect("lock")
@@ -711,14 +711,18 @@ fn compressed_bytes_do_not_depend_on_threads_or_cache() {
             for (threads, cached) in [(1, false), (8, false), (3, true), (2, true)] {
                 let cache = cached.then_some(&cache as &dyn MemberCache);
                 let mut out = Vec::new();
-                let options = CompressOptions { threads, cache };
+                let options = CompressOptions {
+                    threads,
+                    cache,
+                    known: false,
+                };
                 let blob =
                     compress_with(&mut &input[..], how, &mut out, options).expect("compress");
                 assert_eq!(
                     (blob.digest, blob.size),
                     (Digest::of(&out), out.len() as u64)
                 );
-                assert_eq!(blob.diff_id.0, Digest::of(input));
+                assert_eq!(blob.diff_id, Some(DiffId(Digest::of(input))));
                 assert_eq!(blob.diff_size, input.len() as u64);
                 outs.push(out);
             }
@@ -737,6 +741,7 @@ fn a_small_change_compresses_little_again() {
     let options = CompressOptions {
         threads: 2,
         cache: Some(&cache),
+        known: true,
     };
     let longer = "two, and longer by more than a block".repeat(40);
     let kept = ["one", &longer].map(|changed| {

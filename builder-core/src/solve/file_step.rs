@@ -8,11 +8,11 @@ use super::selection::Selection;
 use super::trees::view;
 use super::{FileError, SolveErrorKind};
 use crate::cache::{Cache, Layer};
+use crate::export::LayerWriter;
 use crate::image::{Descriptor, media_type};
 use crate::layer::Written;
 use crate::plan::{CopyOp, MkdirOp};
 use crate::progress::Event;
-use crate::store::RawBlobWriter;
 
 /// Copies `selection` onto `parent` and returns the layer.
 pub(super) async fn run_copy(
@@ -26,7 +26,7 @@ pub(super) async fn run_copy(
     tokio::task::spawn_blocking(move || {
         // A linked layer stands by itself, as in BuildKit: what is below its destination is not looked at.
         let linked = op.link && op.chmod.is_none();
-        on_parent(&job.inputs, &parent, linked, |target, accounts| {
+        on_parent(&job, &parent, linked, |target, accounts| {
             let owner = match &op.chown {
                 Some(spec) => Some(owner(&job, accounts, spec)?),
                 None => None,
@@ -51,7 +51,7 @@ pub(super) async fn run_mkdir(
     job.loader.unpack(&job.inputs, parent, job.vertex).await?;
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job.inputs, &parent, false, |target, accounts| {
+        on_parent(&job, &parent, false, |target, accounts| {
             let owner = if op.user.is_empty() {
                 (0, 0)
             } else {
@@ -76,11 +76,12 @@ fn owner(job: &Job, accounts: &Accounts, spec: &str) -> Result<(u32, u32), FileE
 }
 
 fn on_parent(
-    inputs: &Inputs,
+    job: &Job,
     parent: &[Layer],
     alone: bool,
     change: impl FnOnce(&mut Target, &Accounts) -> Result<(), FileError>,
 ) -> Result<Layer, SolveErrorKind> {
+    let inputs = &job.inputs;
     let root = if parent.is_empty() {
         None
     } else {
@@ -92,7 +93,7 @@ fn on_parent(
     let now = clamp.unwrap_or(inputs.options.now);
     let mut target = Target::new(below.filter(|_| !alone), now);
     change(&mut target, &accounts)?;
-    let out = inputs.store.blobs().raw_writer()?;
+    let out = inputs.compressor.writer(job.leaves())?;
     let (out, written) = target.write(out, clamp)?;
     keep_blob(inputs, out, &written, parent)
 }
@@ -100,7 +101,7 @@ fn on_parent(
 /// Puts a written layer into the store, or, where the same change was made before, returns the earlier layer.
 pub(super) fn keep_blob(
     inputs: &Inputs,
-    out: RawBlobWriter,
+    out: LayerWriter,
     written: &Written,
     parent: &[Layer],
 ) -> Result<Layer, SolveErrorKind> {
@@ -111,7 +112,7 @@ pub(super) fn keep_blob(
     {
         return Ok(earlier);
     }
-    let size = out.commit_hashed(written.diff_id.0)?;
+    let size = out.commit(written.diff_id)?;
     let created = inputs.plan.source_date_epoch;
     let layer = Layer {
         diff_id: written.diff_id,

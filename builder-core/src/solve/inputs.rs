@@ -9,6 +9,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::entitlement::Entitlement;
 use crate::digest::Digest;
+use crate::export::Compressor;
 use crate::plan::{Base, Input, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
@@ -79,6 +80,8 @@ pub struct Inputs {
     pub secrets: BTreeMap<String, Vec<u8>>,
     pub store: Store,
     pub snapshots: Arc<dyn Snapshotter>,
+    /// Knows which layers outputs will want compressed.
+    pub compressor: Compressor,
     pub client: Client,
     pub helper: HelperPath,
     pub events: Arc<dyn EventSink>,

@@ -1,6 +1,6 @@
 //! What the work on one vertex sees of the build.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     /// Users and groups of the root file systems that a RUN has stood on or left.
     pub(super) accounts: Mutex<HashMap<ChainId, Arc<Accounts>>>,
+    /// Vertices whose layers the result has.
+    pub(super) leaving: BTreeSet<Input>,
 }
 
 impl Shared {
@@ -58,6 +60,12 @@ impl Shared {
 }
 
 impl Job {
+    /// Whether the vertex's layer is one of the result's, so that outputs may want it compressed.
+    pub(super) fn leaves(&self) -> bool {
+        let index = usize::try_from(self.vertex.0);
+        index.is_ok_and(|index| self.shared.leaving.contains(&index))
+    }
+
     /// Returns the helper that makes steps' processes, started when the first step asks.
     pub(super) async fn helper(&self) -> Result<&Helper, SolveErrorKind> {
         self.shared

@@ -18,7 +18,7 @@ use super::{SolveError, SolveErrorKind, entitlement, keys};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::context::Tree;
 use crate::digest::Digest;
-use crate::plan::{Base, Input, Op, Vertex};
+use crate::plan::{Base, Input, Op, Plan, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
 
 /// A solved plan.
@@ -74,7 +74,12 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         slots: Semaphore::new(inputs.options.jobs.max(1)),
         cache,
         accounts: Mutex::default(),
+        leaving: leaving(plan),
     });
+    let mut ahead = std::iter::successors(plan.target, |at| plan.vertices[*at].op.parent());
+    if let Some(layers) = ahead.find_map(|at| found.get(&at)) {
+        expect(&inputs, layers);
+    }
     let result = run_all(&inputs, &shared, &found, &needed).await;
     for context in shared.contexts.values() {
         context.save(&inputs);
@@ -300,6 +305,20 @@ fn needed(inputs: &Inputs, found: &HashMap<Input, Arc<Vec<Layer>>>) -> BTreeSet<
         }
     }
     needed
+}
+
+/// Returns the vertices that stand on each other up to the target.
+fn leaving(plan: &Plan) -> BTreeSet<Input> {
+    std::iter::successors(plan.target, |at| plan.vertices[*at].op.parent()).collect()
+}
+
+/// Starts to compress what outputs will want of layers that were found.
+pub(super) fn expect(inputs: &Inputs, layers: &[Layer]) {
+    for layer in layers {
+        if layer.blob.digest == layer.diff_id.0 {
+            inputs.compressor.expect(layer.diff_id, layer.blob.size);
+        }
+    }
 }
 
 /// Runs what is needed, each vertex as soon as its inputs are there.

@@ -8,7 +8,7 @@ use super::file::FileError;
 use super::job::{Job, Shared};
 use super::layers::worker;
 use super::remotes::Remotes;
-use super::scheduler::{finished, id};
+use super::scheduler::{expect, finished, id};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{KnownTree, view};
 use super::{SolveErrorKind, file_step, keys, run_step};
@@ -64,6 +64,9 @@ async fn step_in_slot(
         }
         cache.put_parts(&content)?;
         history.hit(index, Came::Content, record.key);
+        if job.leaves() {
+            expect(inputs, &record.layers);
+        }
         return Ok(Arc::new(record.layers));
     }
     inputs.events.emit(Event::Started { vertex: id(index) });

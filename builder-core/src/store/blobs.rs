@@ -10,6 +10,7 @@ use tempfile::NamedTempFile;
 use super::StoreError;
 use super::claims::Claims;
 use super::error::at;
+use super::raw::RawBlobWriter;
 use super::tmp::ProcessDir;
 use crate::digest::{Digest, DigestWriter};
 
@@ -17,8 +18,8 @@ use crate::digest::{Digest, DigestWriter};
 /// process has claimed.
 #[derive(Debug, Clone)]
 pub struct Blobs {
-    directory: PathBuf,
-    tmp: Arc<ProcessDir>,
+    pub(super) directory: PathBuf,
+    pub(super) tmp: Arc<ProcessDir>,
     claims: Arc<Claims>,
 }
 
@@ -125,13 +126,9 @@ impl Blobs {
     /// [`RawBlobWriter::commit_hashed`].
     ///
     /// # Errors
-    /// Where the temporary file cannot be made.
+    /// None today: the file is made when the first bytes must leave memory.
     pub fn raw_writer(&self) -> Result<RawBlobWriter, StoreError> {
-        Ok(RawBlobWriter {
-            start: Vec::new(),
-            rest: None,
-            blobs: self.clone(),
-        })
+        Ok(RawBlobWriter::new(self.clone()))
     }
 
     /// Takes in a file whose digest should be `expected`: verified while it is copied.
@@ -255,77 +252,11 @@ impl Write for BlobWriter {
     }
 }
 
-/// A blob being written by somebody who hashes it as well. Dropped without a commit, it leaves nothing.
-///
-/// The first bytes stay in memory: a small blob that is there already, or is not wanted after all, makes no file.
-#[derive(Debug)]
-pub struct RawBlobWriter {
-    start: Vec<u8>,
-    rest: Option<NamedTempFile>,
-    blobs: Blobs,
-}
-
-const IN_MEMORY_BYTES: usize = 64 << 10;
-
-impl RawBlobWriter {
-    /// Puts the blob in its place under `digest`, which the caller vouches for; returns its size.
-    ///
-    /// # Errors
-    /// What the system says.
-    pub fn commit_hashed(mut self, digest: Digest) -> Result<u64, StoreError> {
-        let size = self.start.len() as u64;
-        if self.rest.is_none() && self.blobs.has_sized(&digest, size) {
-            return Ok(size);
-        }
-        let path = self.blobs.path(&digest);
-        self.spill().map_err(at("write", &path))?;
-        let Some(file) = self.rest else {
-            return Ok(size);
-        };
-        let metadata = file.as_file().metadata();
-        let size = metadata.map_err(at("read", file.path()))?.len();
-        persist(file, &self.blobs.directory, &digest)?;
-        Ok(size)
-    }
-
-    /// Writes what is in memory to the file, which is made if there is none.
-    fn spill(&mut self) -> io::Result<&mut NamedTempFile> {
-        if self.rest.is_none() {
-            self.rest = Some(self.blobs.tmp.file().map_err(io::Error::other)?);
-        }
-        let Some(file) = &mut self.rest else {
-            return Err(io::ErrorKind::NotFound.into());
-        };
-        file.write_all(&self.start)?;
-        self.start.clear();
-        Ok(file)
-    }
-}
-
-impl Write for RawBlobWriter {
-    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
-        if self.start.len() + buf.len() <= IN_MEMORY_BYTES {
-            self.start.extend_from_slice(buf);
-            return Ok(buf.len());
-        }
-        let file = self.spill()?;
-        if buf.len() < IN_MEMORY_BYTES {
-            self.start.extend_from_slice(buf);
-            return Ok(buf.len());
-        }
-        file.write(buf)
-    }
-
-    /// What is in memory stays there: a commit writes it.
-    fn flush(&mut self) -> io::Result<()> {
-        match &self.rest {
-            Some(_) => self.spill()?.flush(),
-            None => Ok(()),
-        }
-    }
-}
-
-fn persist(file: NamedTempFile, directory: &Path, digest: &Digest) -> Result<(), StoreError> {
+pub(super) fn persist(
+    file: NamedTempFile,
+    directory: &Path,
+    digest: &Digest,
+) -> Result<(), StoreError> {
     // Over an older one too: that one may be damaged, and who reads it keeps the file it has open.
     let path = directory.join(digest.hex());
     file.persist(&path)

@@ -29,6 +29,7 @@ mod blobs;
 mod claims;
 mod error;
 mod lock;
+mod raw;
 mod records;
 mod sweep;
 mod tags;
@@ -41,9 +42,10 @@ use std::sync::Arc;
 
 use crate::digest::ChainId;
 
-pub use blobs::{BlobWriter, Blobs, RawBlobWriter};
+pub use blobs::{BlobWriter, Blobs};
 pub use error::StoreError;
 pub use lock::Lock;
+pub use raw::{Follower, RawBlobWriter};
 pub use records::Records;
 pub use sweep::Condemned;
 pub use tags::Tag;

@@ -39,6 +39,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context",
             "digest",
             "dockerfile",
+            "export",
             "image",
             "layer",
             "plan",

@@ -223,7 +223,7 @@ fn keep(
     let upper = File::open(&active.upper)
         .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
     let changed = inputs.snapshots.changes(&active)?;
-    let out = inputs.store.blobs().raw_writer()?;
+    let out = inputs.compressor.writer(job.leaves())?;
     let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
     let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
     for change in &changed {

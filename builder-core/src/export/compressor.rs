@@ -1,0 +1,359 @@
+//! Layers compressed for the outputs that want them so: each once, and while later steps run.
+//!
+//! ```text
+//! a step writes its layer ──LayerWriter──▶ blob (uncompressed) ──▶ the step is done, the next one starts
+//!                                └─Follower─▶ a thread compresses ─▶ blob (compressed), record, index of members
+//! an output asks: get() ─▶ the record; else waits for the thread; else compresses now
+//! ```
+//!
+//! The follower reads from the file, not from the writer, so a step never waits for the compression of its layer and memory
+//! holds a few members whatever the layer's size. One layer is compressed at a time, on all cores.
+//!
+//! What was compressed is remembered by (diff_id, codec, level): the record names the blob. Within a layer, members of
+//! earlier blobs are used again, see `member_index`. The bytes depend on the layer, codec and level alone.
+
+use std::collections::HashMap;
+use std::io::{self, Read, Write};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+
+use super::ExportError;
+use super::member_index::MemberIndex;
+use crate::digest::{DiffId, Digest};
+use crate::image::{Descriptor, media_type};
+use crate::layer::compression::{
+    CompressOptions, Compression, LayerBlob, compress_with, decompressor,
+};
+use crate::store::{Follower, RawBlobWriter, Store, StoreError};
+
+/// What a layer was once compressed to.
+const COMPRESSED: &str = "compressed";
+
+/// Compresses layers of one build. Clones share what is being done.
+#[derive(Debug, Clone)]
+pub struct Compressor {
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    store: Store,
+    /// What outputs will ask for; never [`Compression::None`].
+    wanted: Vec<Compression>,
+    /// 0: one a core.
+    threads: usize,
+    /// Layers that threads are at work on, and how many.
+    working: Mutex<HashMap<(DiffId, Compression), usize>>,
+    done: Condvar,
+    /// One layer at a time.
+    turn: Mutex<()>,
+}
+
+impl Compressor {
+    /// Starts with nothing at work; `wanted` is what outputs will ask for.
+    pub fn new(
+        store: Store,
+        wanted: impl IntoIterator<Item = Compression>,
+        threads: usize,
+    ) -> Self {
+        let mut wanted: Vec<Compression> = wanted.into_iter().collect();
+        wanted.retain(|how| *how != Compression::None);
+        wanted.sort_unstable();
+        wanted.dedup();
+        Compressor {
+            shared: Arc::new(Shared {
+                store,
+                wanted,
+                threads,
+                working: Mutex::default(),
+                done: Condvar::new(),
+                turn: Mutex::default(),
+            }),
+        }
+    }
+
+    /// Starts an uncompressed layer; `leaves`: outputs will want it.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn writer(&self, leaves: bool) -> Result<LayerWriter, StoreError> {
+        let mut out = self.shared.store.blobs().raw_writer()?;
+        let mut followed = Vec::new();
+        for &how in self.shared.wanted.iter().filter(|_| leaves) {
+            let fate = Arc::new(Mutex::new(Fate::default()));
+            followed.push((how, fate.clone()));
+            let over = Over {
+                shared: self.shared.clone(),
+                fate,
+                how,
+            };
+            let mut follower = out.follow();
+            start(move || over.follow(&mut follower));
+        }
+        Ok(LayerWriter {
+            out,
+            shared: self.shared.clone(),
+            followed,
+        })
+    }
+
+    /// Starts to compress a layer that the store has uncompressed, if an output will want it and it is not done yet.
+    pub fn expect(&self, diff_id: DiffId, size: u64) {
+        for &how in &self.shared.wanted {
+            if self.shared.record(diff_id, how).is_some()
+                || !self.shared.store.blobs().has_sized(&diff_id.0, size)
+                || self.shared.working().contains_key(&(diff_id, how))
+            {
+                continue;
+            }
+            self.shared.begin(diff_id, how);
+            let over = Over {
+                shared: self.shared.clone(),
+                fate: Arc::new(Mutex::new(Fate {
+                    name: Some(diff_id),
+                    is_over: false,
+                })),
+                how,
+            };
+            start(move || {
+                // What fails here is tried again, and told, when an output asks.
+                let _ = over.shared.compress_blob(diff_id, how);
+            });
+        }
+    }
+
+    /// Returns the layer `diff_id`, whose blob is `blob`, as an output wants it: compressed as `how` says where it is
+    /// the store's own. A blob that came compressed stays as it came, unless `force` asks for the codec of `how`.
+    ///
+    /// # Errors
+    /// The layer cannot be read or written; [`ExportError::Damaged`] where it is not what its name says: it is then
+    /// removed, so that the next build makes it again.
+    pub fn get(
+        &self,
+        diff_id: DiffId,
+        blob: &Descriptor,
+        how: Compression,
+        force: bool,
+    ) -> Result<Descriptor, ExportError> {
+        let is_own = blob.digest == diff_id.0;
+        let stays = match is_own {
+            true => how == Compression::None,
+            false => !force || !differs(blob, how),
+        };
+        if stays {
+            return Ok(as_oci(blob));
+        }
+        let shared = &self.shared;
+        let mut working = shared.working();
+        while working.contains_key(&(diff_id, how)) {
+            working = shared
+                .done
+                .wait(working)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        drop(working);
+        if let Some(known) = shared.record(diff_id, how) {
+            return Ok(known);
+        }
+        if is_own {
+            return shared.compress_blob(diff_id, how);
+        }
+        let store = &shared.store;
+        let tar = store.blobs().open(&blob.digest)?;
+        let mut tar = decompressor(tar).map_err(ExportError::Stream)?;
+        shared.make(&mut tar, how, false, |made| match made.diff_id {
+            Some(found) if found == diff_id => Ok(diff_id),
+            _ => Err(ExportError::Damaged {
+                digest: blob.digest,
+            }),
+        })
+    }
+}
+
+/// Without a thread `work` is dropped, and the layer is compressed when an output asks.
+fn start(work: impl FnOnce() + Send + 'static) {
+    let thread = std::thread::Builder::new().name("compress".to_owned());
+    let _ = thread.spawn(work);
+}
+
+/// What a thread and the writer that it follows know of each other.
+#[derive(Debug, Default)]
+struct Fate {
+    /// Set when the layer is kept.
+    name: Option<DiffId>,
+    /// The thread is gone: nobody shall wait for it.
+    is_over: bool,
+}
+
+/// Says that a thread's work is over, however it ends.
+struct Over {
+    shared: Arc<Shared>,
+    fate: Arc<Mutex<Fate>>,
+    how: Compression,
+}
+
+impl Over {
+    /// Keeps up with a layer that is being written; a layer that is not kept leaves nothing.
+    fn follow(&self, follower: &mut Follower) {
+        // What fails here is tried again, and told, when an output asks.
+        let name = |_: &LayerBlob| fate(&self.fate).name.ok_or(ExportError::Unnamed);
+        let _ = self.shared.make(follower, self.how, true, name);
+    }
+}
+
+impl Drop for Over {
+    fn drop(&mut self) {
+        let mut fate = fate(&self.fate);
+        fate.is_over = true;
+        if let Some(diff_id) = fate.name {
+            self.shared.end(diff_id, self.how);
+        }
+    }
+}
+
+fn fate(fate: &Mutex<Fate>) -> MutexGuard<'_, Fate> {
+    fate.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// A foreign layer's codec is not that of `how`.
+fn differs(blob: &Descriptor, how: Compression) -> bool {
+    use media_type::LayerCompression as Found;
+    !matches!(
+        (media_type::layer_compression(&blob.media_type), how),
+        (Some(Found::None), Compression::None)
+            | (Some(Found::Gzip), Compression::Gzip(_))
+            | (Some(Found::Zstd), Compression::Zstd(_))
+    )
+}
+
+/// A base's layers stay as they came, under OCI's names.
+fn as_oci(blob: &Descriptor) -> Descriptor {
+    let media_type = match blob.media_type.as_str() {
+        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
+        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
+        media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
+        other => other,
+    };
+    Descriptor::new(media_type, blob.digest, blob.size)
+}
+
+fn key(diff_id: DiffId, how: Compression) -> Digest {
+    Digest::of(format!("compressed/2 {} {how:?}", diff_id.0).as_bytes())
+}
+
+impl Shared {
+    fn working(&self) -> MutexGuard<'_, HashMap<(DiffId, Compression), usize>> {
+        self.working.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Notes that one more thread is at work.
+    fn begin(&self, diff_id: DiffId, how: Compression) {
+        *self.working().entry((diff_id, how)).or_default() += 1;
+    }
+
+    fn end(&self, diff_id: DiffId, how: Compression) {
+        let mut working = self.working();
+        if let Some(count) = working.get_mut(&(diff_id, how)) {
+            *count -= 1;
+            if *count == 0 {
+                working.remove(&(diff_id, how));
+            }
+        }
+        self.done.notify_all();
+    }
+
+    fn record(&self, diff_id: DiffId, how: Compression) -> Option<Descriptor> {
+        let known: Descriptor = self.store.records().get(COMPRESSED, &key(diff_id, how))?;
+        let is_there = self.store.blobs().has_sized(&known.digest, known.size);
+        is_there.then_some(known)
+    }
+
+    fn compress_blob(&self, diff_id: DiffId, how: Compression) -> Result<Descriptor, ExportError> {
+        let mut tar = self.store.blobs().open(&diff_id.0)?;
+        self.make(&mut tar, how, false, |made| match made.diff_id {
+            Some(found) if found == diff_id => Ok(diff_id),
+            _ => {
+                self.store.blobs().remove(&diff_id.0)?;
+                Err(ExportError::Damaged { digest: diff_id.0 })
+            }
+        })
+    }
+
+    /// `known`: the tar was hashed when it was written just now.
+    fn make(
+        &self,
+        tar: &mut dyn Read,
+        how: Compression,
+        known: bool,
+        name: impl FnOnce(&LayerBlob) -> Result<DiffId, ExportError>,
+    ) -> Result<Descriptor, ExportError> {
+        // A reader that follows has its first byte before it takes the turn of others.
+        let mut first = [0];
+        let n = read_one(tar, &mut first).map_err(ExportError::Stream)?;
+        let mut tar = (&first[..n]).chain(tar);
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let members = MemberIndex::open(&self.store);
+        let mut out = self.store.blobs().raw_writer()?;
+        let options = CompressOptions {
+            threads: self.threads,
+            cache: Some(&members),
+            known,
+        };
+        let made = compress_with(&mut tar, how, &mut out, options).map_err(ExportError::Layer)?;
+        let diff_id = name(&made)?;
+        out.commit_hashed(made.digest)?;
+        members.save(&self.store, &made.digest);
+        let descriptor = Descriptor::new(made.media_type, made.digest, made.size);
+        let records = self.store.records();
+        records.put(COMPRESSED, &key(diff_id, how), &descriptor)?;
+        Ok(descriptor)
+    }
+}
+
+fn read_one(tar: &mut dyn Read, byte: &mut [u8; 1]) -> io::Result<usize> {
+    loop {
+        match tar.read(byte) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => return other,
+        }
+    }
+}
+
+/// An uncompressed layer being written. Dropped without a commit, it leaves nothing.
+#[derive(Debug)]
+pub struct LayerWriter {
+    out: RawBlobWriter,
+    shared: Arc<Shared>,
+    /// Who follows, and is told before the commit what the layer is.
+    followed: Vec<(Compression, Arc<Mutex<Fate>>)>,
+}
+
+impl LayerWriter {
+    /// Puts the layer in its place under `diff_id`, which the caller vouches for; returns its size.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn commit(self, diff_id: DiffId) -> Result<u64, StoreError> {
+        for (how, follower) in &self.followed {
+            let mut fate = fate(follower);
+            if !fate.is_over {
+                self.shared.begin(diff_id, *how);
+                fate.name = Some(diff_id);
+            }
+        }
+        self.out.commit_hashed(diff_id.0)
+    }
+}
+
+impl Write for LayerWriter {
+    fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.out.write(buf)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+}
+
+#[cfg(test)]
+#[path = "compressor_tests.rs"]
+mod tests;
