@@ -1,19 +1,24 @@
 #!/usr/bin/env bash
 # peers.sh - times whole commands of `builder` and of the builders that are installed, in one run.
 #
-# usage: peers.sh [-n N] [-w W1,W2,…] [-p PEER,…] [-b FILE] [-k]
+# usage: peers.sh [-n N] [-w W1,W2,…] [-p PEER,…] [-b FILE] [-r REF] [-k]
 #   -n N      timed runs of each command; the table has their medians [default: 5]
 #   -w LIST   workloads [default: W1,W2,W3,W4,W5]
 #   -p LIST   peers [default: buildah,podman,docker]
 #   -b FILE   a `builder` that is already built [default: `cargo build --release` makes it]
+#   -r REF    a Python base in a registry that all tools reach without TLS, for W6 and W7: `127.0.0.1:5000/python:latest`
 #   -k        keep the folder with logs and storage
 #
 # Workloads (cold: --no-cache; warm: the same again):
 #   W1  warm  12 steps, 2,000 files, nothing changed
-#   W2  warm  one changed file of 5,000 (100 MB), `COPY . .` last, an OCI archive with gzip layers out
+#   W2  warm  one changed file of 20,000 (400 MB), `COPY . .` last, an OCI archive with gzip layers out
 #   W3  cold  the same
 #   W4  cold  20 trivial RUN steps; seconds for each RUN
 #   W5  cold  six stages with `RUN sleep 1`, and a COPY --from of each; six jobs where there is a flag for it
+#   W6  cold  pull and unpack the base of -r, one COPY, an OCI archive out; each tool's images and layers are removed before
+#   W7  cold  `pip install` on the base of -r, which is there; the index is the one that pip's environment names
+#   W8  cold  COPY of 100,000 small files, an OCI archive out
+#   W9  cold  COPY of one file of 4 GiB, an OCI archive out
 #
 # Every round runs each command once, and starts with another one than the round before. One untimed build of each comes
 # first. All start from the same base, which `examples/hello/make-base.sh` makes, and have a store of their own. A peer
@@ -29,13 +34,14 @@ set -euo pipefail
 export LC_ALL=C
 here=$(cd "$(dirname "$0")" && pwd)
 
-runs=5 workloads=W1,W2,W3,W4,W5 wanted=buildah,podman,docker program='' keep=''
-while getopts n:w:p:b:kh option; do
+runs=5 workloads=W1,W2,W3,W4,W5 wanted=buildah,podman,docker program='' keep='' python=''
+while getopts n:w:p:b:r:kh option; do
     case $option in
         n) runs=$OPTARG ;;
         w) workloads=$OPTARG ;;
         p) wanted=$OPTARG ;;
         b) program=$OPTARG ;;
+        r) python=$OPTARG ;;
         k) keep=1 ;;
         h) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit ;;
         *) exit 2 ;;
@@ -43,7 +49,8 @@ while getopts n:w:p:b:kh option; do
 done
 [[ $runs =~ ^[1-9][0-9]*$ ]] || { echo "peers.sh: -n $runs is not a number of runs" >&2; exit 2; }
 for workload in ${workloads//,/ }; do
-    [[ $workload =~ ^W[1-5]$ ]] || { echo "peers.sh: no workload $workload" >&2; exit 2; }
+    [[ $workload =~ ^W[1-9]$ ]] || { echo "peers.sh: no workload $workload" >&2; exit 2; }
+    [[ ! $workload =~ ^W[67]$ ]] || [ -n "$python" ] || { echo "peers.sh: $workload needs -r" >&2; exit 2; }
 done
 for peer in ${wanted//,/ }; do
     [[ $peer =~ ^(buildah|podman|docker)$ ]] || { echo "peers.sh: no peer $peer" >&2; exit 2; }
@@ -59,6 +66,10 @@ program=$(realpath "$program")
 [ -x "$program" ] || { echo "peers.sh: no program $program" >&2; exit 2; }
 
 temp=$(mktemp -d "${TMPDIR:-/tmp}/peers.XXXXXX")
+if [ -n "$python" ]; then
+    printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "${python%%/*}" >"$temp/registries.conf"
+    export CONTAINERS_REGISTRIES_CONF=$temp/registries.conf
+fi
 base=localhost/peers-busybox:latest
 image=localhost/peers-result:latest
 docker='' docker_prune=''
@@ -115,7 +126,7 @@ context_W1() {
     } >"$1/Dockerfile"
 }
 context_W2() {
-    files "$1" 5000 20480
+    files "$1" 20000 20480
     printf '%s\n' "FROM $base" 'RUN echo 1 >/one' 'WORKDIR /app' 'COPY . .' >"$1/Dockerfile"
 }
 context_W4() {
@@ -131,11 +142,43 @@ context_W5() {
     } >"$1/Dockerfile"
 }
 
+context_W6() {
+    files "$1" 100 2000
+    printf '%s\n' "FROM $python" 'COPY . /app' >"$1/Dockerfile"
+}
+context_W7() {
+    mkdir -p "$1"
+    echo 'print("hello")' >"$1/app.py"
+    printf '%s\n' "FROM $python" 'WORKDIR /app' 'COPY app.py .' \
+        'RUN pip install --no-cache-dir --disable-pip-version-check --break-system-packages flask' >"$1/Dockerfile"
+}
+context_W8() {
+    files "$1" 100000 300
+    printf '%s\n' "FROM $base" 'COPY . /app' >"$1/Dockerfile"
+}
+context_W9() {
+    files "$1" 200 20480
+    mkdir -p "$1/large"
+    # Text that compresses as text does, and is another in every MiB.
+    for n in $(seq 1024); do echo "part $n"; cat "$1"/d*/*.txt; done >"$1/large/file"
+    truncate -s 4G "$1/large/file"
+    rm -rf "$1"/d*
+    printf '%s\n' "FROM $base" 'COPY large /large' >"$1/Dockerfile"
+}
+
+# What a tool has of images and layers goes, before W6.
+empty_builder() { rm -rf "$builder_store"; }
+empty_buildah() { buildah_ rmi -a -f; }
+empty_podman() { podman_ system prune -a -f; podman_ rmi -a -f; }
+empty_docker() { "$docker" builder prune -af; "$docker" image rm -f "$image" "$python"; }
+
 # ---- the commands: each builds CONTEXT, with --no-cache if COLD is not empty, to the archive OUT if not empty ---------
 
 builder_store=$temp/builder
 run_builder() { # CONTEXT COLD OUT
     local args=(build --root "$builder_store" --build-context "$base=oci-layout://$temp/base:latest" -t "$image" --jobs 6)
+    [ -z "$python" ] || args+=(--registries-conf "$temp/registries.conf")
+    args+=(--network host)
     [ -z "$2" ] || args+=(--no-cache)
     [ -z "$3" ] || args+=(-o "type=oci,dest=$3")
     "$program" "${args[@]}" "$1"
@@ -321,6 +364,7 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES DIVISOR WORDS
             [ -z "${failed[$who]:-}" ] || continue
             rm -f "$temp/out.tar"
             [ "$who" != builder-empty ] || before_builder-empty
+            [ "$name" != W6 ] || "empty_$who" >"$log" 2>&1 || true
             if [ -n "$archive" ]; then
                 out=$temp/out.tar
                 # What the one before wrote is not this one's to wait for.
@@ -354,10 +398,14 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES DIVISOR WORDS
 for name in ${workloads//,/ }; do
     case $name in
         W1) workload W1 W1 '' '' '' 1 'no-op rebuild, 12 steps, 2,000 files' ;;
-        W2) workload W2 W2 '' 1 1 1 'one changed file of 5,000 / 100 MB, archive out' ;;
+        W2) workload W2 W2 '' 1 1 1 'one changed file of 20,000 / 400 MB, archive out' ;;
         W3) workload W3 W2 1 1 1 1 'the same, cold' ;;
         W4) workload W4 W4 1 '' '' 20 '20 RUN, cold; for each RUN' ;;
         W5) workload W5 W5 1 '' '' 1 'six stages with `sleep 1`, cold' ;;
+        W6) workload W6 W6 1 1 '' 1 'pull a Python base, one COPY, archive out' ;;
+        W7) workload W7 W7 1 '' '' 1 'pip install on a Python base' ;;
+        W8) workload W8 W8 1 1 '' 1 '100,000 small files, archive out' ;;
+        W9) workload W9 W9 1 1 '' 1 'one file of 4 GiB, archive out' ;;
     esac
 done
 

@@ -21,7 +21,7 @@ use crate::digest::{ChainId, DiffId, Digest};
 use crate::image::{Descriptor, ImageConfig};
 use crate::store::{Condemned, Kind, Measured, Size, StoreError, Stored};
 
-/// Written by `build`: what a layer was once compressed to.
+/// Written by `export`: what a layer was once compressed to.
 const COMPRESSED: &str = "compressed";
 /// Far more than any real manifest or config.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
