@@ -112,10 +112,12 @@ impl Environment {
             flag,
             self.path("REGISTRY_AUTH_FILE"),
             runtime.map(|dir| dir.join("containers/auth.json")),
+            // Root's podman makes the directory for itself alone: what cannot be entered has nothing of ours.
             Some(PathBuf::from(format!(
                 "/run/containers/{}/auth.json",
                 self.uid
-            ))),
+            )))
+            .filter(|file| file.try_exists().unwrap_or(false)),
             config.map(|dir| dir.join("containers/auth.json")),
             docker.map(|dir| dir.join("config.json")),
         ];

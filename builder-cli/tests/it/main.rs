@@ -18,6 +18,9 @@
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
 //! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
 //! | `check`       | remarks in every format, exit codes, mends                                 |
+//! | `hostile_contexts` | contexts and Dockerfiles that are clumsy or mean                           |
+//! | `full_disk`   | disks that are full or read-only are named, and nothing half-written stays  |
+//! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
 //! | `escape`      | what a step must not reach is refused to it                                |
 //!
@@ -36,7 +39,10 @@ mod crash;
 mod escape;
 mod explain;
 mod fixture;
+mod full_disk;
+mod hostile_contexts;
 mod hostile_images;
+mod orphans;
 mod outputs;
 mod peers;
 mod prune;

@@ -32,8 +32,11 @@ impl Who {
                 command
             }
         };
-        command.env("HOME", &self.home).current_dir(&self.home);
-        for name in ["XDG_RUNTIME_DIR", "XDG_DATA_HOME", "SOURCE_DATE_EPOCH"] {
+        command
+            .env("HOME", &self.home)
+            .env("XDG_RUNTIME_DIR", &self.home)
+            .current_dir(&self.home);
+        for name in ["XDG_DATA_HOME", "SOURCE_DATE_EPOCH"] {
             command.env_remove(name);
         }
         command.arg("build").arg("--root").arg(self.store());

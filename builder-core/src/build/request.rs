@@ -412,7 +412,7 @@ impl Build {
             path: path.clone(),
             source,
         };
-        let file = std::fs::File::open(&whole).map_err(failed)?;
+        let file = crate::context::open_text(&whole).map_err(failed)?;
         let mut bytes = Vec::new();
         let read = file.take(MAX_DOCKERFILE_BYTES + 1).read_to_end(&mut bytes);
         if read.map_err(failed)? as u64 > MAX_DOCKERFILE_BYTES {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
-use std::io::Read;
+use std::io::{self, Read};
+use std::os::fd::AsRawFd;
 use std::path::Path;
 
 use rayon::prelude::*;
-use rustix::fs::{Mode, OFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 
 use super::ignore::{Ignore, ParentMatch, Patterns};
 use super::{ContextError, Lookup, Node, RootTree, Tree, parent_path};
@@ -88,6 +89,31 @@ fn read_ignore_file(path: &Path) -> Result<Option<IgnoreFile>, ContextError> {
     Ok(Some(IgnoreFile { name, patterns }))
 }
 
+/// Opens a file of text for reading, without waiting for anybody to write it: a named pipe or a socket is an error. The
+/// pipe of a shell's `<(…)` is no name of a pipe, and is read as it comes.
+///
+/// # Errors
+/// Where it cannot be opened, or is no file.
+pub fn open_text(path: &Path) -> io::Result<File> {
+    let flags = OFlags::RDONLY | OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let file = File::from(rustix::fs::open(path, flags, Mode::empty())?);
+    let kind = FileType::from_raw_mode(rustix::fs::fstat(&file)?.st_mode);
+    match kind {
+        FileType::RegularFile | FileType::CharacterDevice => Ok(file),
+        FileType::Directory => Err(io::ErrorKind::IsADirectory.into()),
+        FileType::Fifo => {
+            let own = format!("/proc/self/fd/{}", file.as_raw_fd());
+            let name = rustix::fs::readlink(own, Vec::new())?;
+            if !name.to_bytes().starts_with(b"pipe:") {
+                return Err(io::Error::other("it is a named pipe, not a file"));
+            }
+            rustix::fs::fcntl_setfl(&file, OFlags::RDONLY)?;
+            Ok(file)
+        }
+        _ => Err(io::Error::other("it is not a file")),
+    }
+}
+
 /// The files of a context, listed once.
 #[derive(Debug)]
 pub struct LocalTree {
@@ -154,9 +180,7 @@ impl LocalTree {
             patterns: ignore.as_ref().map(|it| &it.patterns),
             leave_out,
         };
-        let (mut nodes, mut left_out) = (BTreeMap::new(), BTreeSet::new());
-        walk.directory(b"", &ParentMatch::default())?
-            .flatten_into(&mut nodes, &mut left_out);
+        let (nodes, left_out) = walk.all()?;
         let files = nodes.values().map(Vec::len).sum();
         Ok(LocalTree {
             disk,
@@ -195,88 +219,120 @@ struct Walk<'a> {
     leave_out: Option<(u64, u64)>,
 }
 
-/// A directory's nodes and those of its subdirectories.
+/// A directory that is still to be listed.
+struct Ahead {
+    path: Vec<u8>,
+    state: ParentMatch,
+    ignored: bool,
+}
+
+/// A directory's nodes.
 struct Listed {
     path: Vec<u8>,
     nodes: Vec<Node>,
+    inside: Vec<Ahead>,
+    ignored_inside: BTreeSet<Vec<u8>>,
     left_out: Vec<Vec<u8>>,
-    below: Vec<Listed>,
-}
-
-impl Listed {
-    fn flatten_into(
-        self,
-        out: &mut BTreeMap<Vec<u8>, Vec<Node>>,
-        left_out: &mut BTreeSet<Vec<u8>>,
-    ) {
-        for listed in self.below {
-            listed.flatten_into(out, left_out);
-        }
-        left_out.extend(self.left_out);
-        out.insert(self.path, self.nodes);
-    }
+    ignored: bool,
 }
 
 impl Walk<'_> {
-    fn directory(&self, path: &[u8], above: &ParentMatch) -> Result<Listed, ContextError> {
-        let mut nodes = Vec::new();
-        let mut inside = Vec::new();
-        let mut left_out = Vec::new();
-        for node in self.disk.children(path)? {
+    /// Lists all levels, one after the other: a tree may be deeper than a stack.
+    fn all(&self) -> Result<(BTreeMap<Vec<u8>, Vec<Node>>, BTreeSet<Vec<u8>>), ContextError> {
+        let mut levels: Vec<Vec<Listed>> = Vec::new();
+        let mut ahead = vec![Ahead {
+            path: Vec::new(),
+            state: ParentMatch::default(),
+            ignored: false,
+        }];
+        while !ahead.is_empty() {
+            let mut level: Vec<Listed> = ahead
+                .into_par_iter()
+                .map(|directory| self.directory(directory))
+                .collect::<Result<_, ContextError>>()?;
+            ahead = level
+                .iter_mut()
+                .flat_map(|listed| std::mem::take(&mut listed.inside))
+                .collect();
+            levels.push(level);
+        }
+        // An ignored directory is there only for what a `!` pattern keeps in it: the deepest are looked at first.
+        let mut out: BTreeMap<Vec<u8>, Vec<Node>> = BTreeMap::new();
+        let mut all_left_out = BTreeSet::new();
+        for listed in levels.into_iter().rev().flatten() {
+            let Listed {
+                path,
+                mut nodes,
+                ignored,
+                ignored_inside,
+                mut left_out,
+                inside: _,
+            } = listed;
+            if !ignored_inside.is_empty() {
+                nodes.retain(|node| {
+                    let kept =
+                        !ignored_inside.contains(&node.path) || out.contains_key(&node.path);
+                    if !kept {
+                        left_out.push(node.path.clone());
+                    }
+                    kept
+                });
+            }
+            // Of a directory that is not kept, only itself is told, by the one above.
+            if !ignored || !nodes.is_empty() {
+                out.insert(path, nodes);
+                all_left_out.extend(left_out);
+            }
+        }
+        Ok((out, all_left_out))
+    }
+
+    fn directory(&self, directory: Ahead) -> Result<Listed, ContextError> {
+        let Ahead {
+            path,
+            state: above,
+            ignored,
+        } = directory;
+        let mut listed = Listed {
+            nodes: Vec::new(),
+            inside: Vec::new(),
+            ignored_inside: BTreeSet::new(),
+            left_out: Vec::new(),
+            ignored,
+            path,
+        };
+        for node in self.disk.children(&listed.path)? {
             let inode = (node.stamp.device, node.stamp.inode);
-            if node.kind.is_dir() && self.leave_out == Some(inode) {
-                left_out.push(node.path);
+            let is_dir = node.kind.is_dir();
+            if is_dir && self.leave_out == Some(inode) {
+                listed.left_out.push(node.path);
                 continue;
             }
-            let Some(patterns) = self.patterns else {
-                if node.kind.is_dir() {
-                    inside.push((node.path.clone(), ParentMatch::default(), false));
+            let (ignored, state, enter) = match self.patterns {
+                None => (false, ParentMatch::default(), true),
+                Some(patterns) => {
+                    let (ignored, state) = patterns.matches_with_parent(&node.path, &above);
+                    let enter = !ignored || is_dir && patterns.may_reinclude_below(&node.path);
+                    (ignored, state, enter)
                 }
-                nodes.push(node);
-                continue;
             };
-            let (ignored, state) = patterns.matches_with_parent(&node.path, above);
-            if node.kind.is_dir() && (!ignored || patterns.may_reinclude_below(&node.path)) {
-                inside.push((node.path.clone(), state, ignored));
+            if is_dir && enter {
+                listed.inside.push(Ahead {
+                    path: node.path.clone(),
+                    state,
+                    ignored,
+                });
             }
-            if !ignored || node.kind.is_dir() {
-                nodes.push(node);
+            if is_dir && ignored {
+                listed.ignored_inside.insert(node.path.clone());
+            }
+            if !ignored || is_dir {
+                listed.nodes.push(node);
             } else {
-                left_out.push(node.path);
+                listed.left_out.push(node.path);
             }
         }
-        let below: Vec<(bool, Listed)> = inside
-            .into_par_iter()
-            .map(|(path, state, ignored)| Ok((ignored, self.directory(&path, &state)?)))
-            .collect::<Result<_, ContextError>>()?;
-        // An ignored directory is there only for what a `!` pattern keeps in it.
-        if let Some(patterns) = self.patterns {
-            nodes.retain(|node| {
-                if !node.kind.is_dir() {
-                    return true;
-                }
-                let (ignored, _) = patterns.matches_with_parent(&node.path, above);
-                let kept = !ignored
-                    || below
-                        .iter()
-                        .any(|(_, listed)| listed.path == node.path && !listed.nodes.is_empty());
-                if !kept {
-                    left_out.push(node.path.clone());
-                }
-                kept
-            });
-        }
-        let below = below
-            .into_iter()
-            .filter(|(ignored, listed)| !ignored || !listed.nodes.is_empty())
-            .map(|(_, listed)| listed)
-            .collect();
-        Ok(Listed {
-            path: path.to_vec(),
-            nodes,
-            left_out,
-            below,
-        })
+        Ok(listed)
     }
 }
 

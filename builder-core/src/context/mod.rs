@@ -21,7 +21,7 @@ mod select;
 mod tree;
 
 pub use error::ContextError;
-pub use local::{IgnoreFile, LocalTree, find_ignore_file};
+pub use local::{IgnoreFile, LocalTree, find_ignore_file, open_text};
 pub use resolve::{Follow, resolve};
 pub use rooted::RootTree;
 pub(crate) use rooted::{is_carried, node_of};

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 
 use super::ExportError;
 use crate::context::{Node, NodeKind, Tree};
-use crate::layer::{Entry, EntryKind, Writer, WriterOptions, order};
+use crate::layer::{Entry, EntryKind, LayerError, Writer, WriterOptions, order};
 
 /// Writes the files of `tree` below `dest`, which is made where it is missing; what else it holds is kept.
 ///
@@ -187,6 +187,12 @@ pub fn tree_archive(
         _ => Path::new("."),
     };
     let file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
+    // Apart, as the errors of a named one speak of its passing name.
+    let (file, place) = file.into_parts();
+    let unwritten = |error| match error {
+        LayerError::Stream { source, .. } => failed(source),
+        other => ExportError::Layer(other),
+    };
     let out = BufWriter::new(file);
     let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
     if let Some(tree) = tree {
@@ -206,15 +212,15 @@ pub fn tree_archive(
                 }
                 _ => writer.append(entry, &mut io::empty()),
             };
-            written.map_err(ExportError::Layer)?;
+            written.map_err(unwritten)?;
         }
     }
-    let (out, _) = writer.finish().map_err(ExportError::Layer)?;
+    let (out, _) = writer.finish().map_err(unwritten)?;
     let file = out
         .into_inner()
         .map_err(|error| failed(error.into_error()))?;
     rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).map_err(|error| failed(error.into()))?;
-    file.persist(dest).map_err(|error| failed(error.error))?;
+    place.persist(dest).map_err(|error| failed(error.error))?;
     Ok(())
 }
 
