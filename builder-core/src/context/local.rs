@@ -120,7 +120,7 @@ pub struct LocalTree {
     disk: RootTree,
     root: Node,
     /// In byte order of whole paths' parts: parents before children.
-    nodes: BTreeMap<Vec<u8>, Vec<Node>>,
+    nodes: Nodes,
     /// What is on disk but left out, topmost only, in byte order.
     left_out: BTreeSet<Vec<u8>>,
     ignore: Option<IgnoreFile>,
@@ -219,6 +219,9 @@ struct Walk<'a> {
     leave_out: Option<(u64, u64)>,
 }
 
+/// What each directory holds.
+type Nodes = BTreeMap<Vec<u8>, Vec<Node>>;
+
 /// A directory that is still to be listed.
 struct Ahead {
     path: Vec<u8>,
@@ -238,7 +241,7 @@ struct Listed {
 
 impl Walk<'_> {
     /// Lists all levels, one after the other: a tree may be deeper than a stack.
-    fn all(&self) -> Result<(BTreeMap<Vec<u8>, Vec<Node>>, BTreeSet<Vec<u8>>), ContextError> {
+    fn all(&self) -> Result<(Nodes, BTreeSet<Vec<u8>>), ContextError> {
         let mut levels: Vec<Vec<Listed>> = Vec::new();
         let mut ahead = vec![Ahead {
             path: Vec::new(),
@@ -257,7 +260,7 @@ impl Walk<'_> {
             levels.push(level);
         }
         // An ignored directory is there only for what a `!` pattern keeps in it: the deepest are looked at first.
-        let mut out: BTreeMap<Vec<u8>, Vec<Node>> = BTreeMap::new();
+        let mut out = Nodes::new();
         let mut all_left_out = BTreeSet::new();
         for listed in levels.into_iter().rev().flatten() {
             let Listed {
@@ -270,8 +273,7 @@ impl Walk<'_> {
             } = listed;
             if !ignored_inside.is_empty() {
                 nodes.retain(|node| {
-                    let kept =
-                        !ignored_inside.contains(&node.path) || out.contains_key(&node.path);
+                    let kept = !ignored_inside.contains(&node.path) || out.contains_key(&node.path);
                     if !kept {
                         left_out.push(node.path.clone());
                     }
