@@ -66,6 +66,17 @@ pub(crate) enum Command {
     Du(DuArgs),
     /// Remove what no named image was made with; see `--all`, and the limits
     Prune(PruneArgs),
+    /// Print which way steps are run on this machine, why not a better one, and what would allow it
+    Doctor(DoctorArgs),
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DoctorArgs {
+    /// Where everything is kept: its file system counts [env: BUILDER_ROOT]
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
+    #[arg(long, value_enum, default_value_t = Format::Text)]
+    pub(crate) format: Format,
 }
 
 /// What a build is made from.
@@ -149,7 +160,7 @@ pub(crate) struct BuildArgs {
     /// Print, at the end, which steps were cached and what changed for those that were not
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Which way steps are run, see `builder doctor`: auto, overlay, copied
+    /// Which way steps are run, see `builder doctor`: auto, overlay, copied, chroot, none
     #[arg(long, value_name = "RUNG", default_value = "auto")]
     pub(crate) isolation: Isolation,
     /// How many steps may run at a time

@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod check;
 mod copy;
+mod doctor;
 mod explain;
 mod history;
 mod images;
@@ -48,6 +49,7 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Copy(args) => copy::run(args, environment),
         Command::Du(args) => prune::du(args, environment),
         Command::Prune(args) => prune::prune(args, environment),
+        Command::Doctor(args) => doctor::run(args, environment),
     }
 }
 

@@ -26,7 +26,7 @@ use crate::layer::compression::Compression;
 use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, Step, step};
 use crate::progress::{Event, EventSink};
 use crate::registry::{Client, ClientOptions, Resolved, note_origin};
-use crate::sandbox::{HelperPath, Standing};
+use crate::sandbox::{HelperPath, Rung, Standing};
 use crate::snapshot::{Copied, Overlay, Snapshotter};
 use crate::solve::{Inputs, NoCache, SolveOptions, Solved, forced, solve};
 use crate::store::Store;
@@ -694,6 +694,8 @@ impl Build {
                 now,
                 max_layer_bytes: self.max_layer_bytes,
                 userxattr: rootless,
+                rung: standing.map_or(Rung::Overlay, |standing| standing.rung),
+                rung_reason: standing.map_or(String::new(), |it| it.reason.clone()),
             },
             cancel: self.cancel.clone(),
         })

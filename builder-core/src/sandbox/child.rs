@@ -18,6 +18,7 @@ use std::path::PathBuf;
 use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
+use super::chroot;
 use super::command::Command;
 use super::mount_plan::MountStep;
 use super::mount_point::Interior;
@@ -56,6 +57,9 @@ pub(super) fn run(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) ->
 }
 
 fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<(), Failure> {
+    if let RootMount::Chroot { .. } = launch.root {
+        return chroot::live(launch, status, proof);
+    }
     let Launch {
         root,
         steps,
@@ -115,7 +119,7 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
 }
 
 /// A pipe belongs to who made it: without this, `echo > /dev/stdout` is refused to another user.
-fn give_output_to(uid: u32) -> Result<(), Failure> {
+pub(super) fn give_output_to(uid: u32) -> Result<(), Failure> {
     if uid == 0 {
         return Ok(());
     }
@@ -143,7 +147,7 @@ fn reap_until(main: Pid) -> Result<Outcome, Failure> {
     }
 }
 
-fn outcome_of(status: WaitStatus) -> Option<Outcome> {
+pub(super) fn outcome_of(status: WaitStatus) -> Option<Outcome> {
     status
         .exit_status()
         .map(Outcome::Code)
@@ -164,7 +168,7 @@ fn finish(interior: Interior, status: &OwnedFd) {
     report(status, &Report::CopiedUp(interior.clear()));
 }
 
-fn report(status: impl AsFd, report: &Report) {
+pub(super) fn report(status: impl AsFd, report: &Report) {
     let Ok(mut line) = serde_json::to_vec(report) else {
         return;
     };

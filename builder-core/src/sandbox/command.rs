@@ -12,12 +12,15 @@ use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::limits::Rlimit;
 use super::protocol::{During, Failure};
-use super::spec::{Security, Spec, User};
+use super::spec::{Root, Security, Spec, User};
 use crate::sys::{self, Instruction};
 
 /// Docker's default capabilities: chown, dac_override, fowner, fsetid, kill, setgid, setuid, setpcap,
 /// net_bind_service, net_raw, sys_chroot, mknod, audit_write, setfcap.
 const DEFAULT_CAPABILITIES: u64 = 0xa804_25fb;
+
+/// mknod and sys_chroot.
+const WAYS_OUT_OF_CHROOT: u64 = 1 << 27 | 1 << 18;
 
 const DEFAULT_PATH: &[u8] = b"/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
@@ -32,6 +35,7 @@ pub(super) struct Command {
     rlimits: Vec<Rlimit>,
     /// `None`: the step runs with all rights that there are.
     filter: Option<Vec<Instruction>>,
+    capabilities: u64,
 }
 
 impl Command {
@@ -72,7 +76,15 @@ impl Command {
                 Security::Sandbox => Some(filter.to_vec()),
                 Security::Insecure => None,
             },
+            capabilities: match spec.root {
+                Root::Chroot { .. } => DEFAULT_CAPABILITIES & !WAYS_OUT_OF_CHROOT,
+                _ => DEFAULT_CAPABILITIES,
+            },
         })
+    }
+
+    fn is_chroot(&self) -> bool {
+        self.capabilities & WAYS_OUT_OF_CHROOT == 0
     }
 
     pub(super) fn user(&self) -> &User {
@@ -94,15 +106,18 @@ impl Command {
         sys::leave_session_keyring();
         self.set_limits()?;
         if let Some(filter) = &self.filter {
-            limit_capabilities()?;
-            if !filter.is_empty() {
-                // while CAP_SYS_ADMIN is held: no_new_privs stays off, and setuid programs work
+            limit_capabilities(self.capabilities)?;
+            // while CAP_SYS_ADMIN is held: no_new_privs stays off, and setuid programs work. In a container without it,
+            // where no step has namespaces either, the container's own filter has to do
+            let may = rustix::thread::capabilities(None)
+                .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
+            if !filter.is_empty() && (may || !self.is_chroot()) {
                 sys::load_filter(filter).during("load the system call filter")?;
             }
         }
         self.switch_user()?;
         if self.filter.is_some() && self.user.uid == 0 {
-            drop_capabilities()?;
+            drop_capabilities(self.capabilities)?;
         }
         sys::reset_signals();
         let errno = self.exec();
@@ -195,13 +210,13 @@ fn candidates(program: &[u8], path: &[u8]) -> Vec<std::ffi::OsString> {
 }
 
 /// Leaves the default capabilities only in the bounding set: no program started later can have others.
-fn limit_capabilities() -> Result<(), Failure> {
+fn limit_capabilities(capabilities: u64) -> Result<(), Failure> {
     rustix::thread::clear_ambient_capability_set()
         .or_else(ignore_unknown)
         .during("clear ambient capabilities")?;
     for number in 0..u64::BITS {
         let bit = 1u64 << number;
-        if DEFAULT_CAPABILITIES & bit != 0 {
+        if capabilities & bit != 0 {
             continue;
         }
         match rustix::thread::remove_capability_from_bounding_set(CapabilitySet::from_bits_retain(
@@ -210,15 +225,19 @@ fn limit_capabilities() -> Result<(), Failure> {
             Ok(()) => {}
             // past the last one that this kernel knows
             Err(Errno::INVAL) => break,
+            // without CAP_SETPCAP: then no program may gain any
+            Err(Errno::PERM) => {
+                return rustix::thread::set_no_new_privs(true).during("set no_new_privs");
+            }
             Err(errno) => return Err(errno).during(&format!("drop capability {number}")),
         }
     }
     Ok(())
 }
 
-fn drop_capabilities() -> Result<(), Failure> {
+fn drop_capabilities(capabilities: u64) -> Result<(), Failure> {
     let now = rustix::thread::capabilities(None).during("capget")?;
-    let kept = now.permitted & CapabilitySet::from_bits_retain(DEFAULT_CAPABILITIES);
+    let kept = now.permitted & CapabilitySet::from_bits_retain(capabilities);
     rustix::thread::set_capabilities(
         None,
         CapabilitySets {

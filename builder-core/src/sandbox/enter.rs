@@ -16,11 +16,12 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use rustix::io::Errno;
-use rustix::mount::MountPropagationFlags;
+use rustix::mount::{FsMountFlags, FsOpenFlags, MountAttrFlags, MountPropagationFlags};
 use rustix::pipe::PipeFlags;
-use rustix::process::{Gid, Uid, WaitOptions};
+use rustix::process::{DumpableBehavior, Gid, Pid, Uid, WaitOptions};
 use rustix::thread::CapabilitySet;
 
+use super::doctor::Missed;
 use super::error::{InitError, SandboxError};
 use super::id_map::{
     IdRange, free_start, in_initial_namespace, map_of, parse_map, subordinate_ranges,
@@ -50,6 +51,8 @@ pub struct Standing {
     pub overlay: bool,
     /// Why this rung, in words.
     pub reason: String,
+    /// Better ones, and why they are not to be had.
+    pub missed: Vec<Missed>,
 }
 
 impl Standing {
@@ -68,6 +71,14 @@ impl Standing {
             return Err(SandboxError::NoOverlay { failure });
         }
         self.overlay = false;
+        self.missed.push(Missed {
+            rung: Rung::Overlay,
+            why: failure.to_string(),
+            allow: Some(
+                "put the store (`--root`) on a file system that can hold an overlay's upper directory: ext4, xfs, btrfs, tmpfs"
+                    .to_owned(),
+            ),
+        });
         if self.rung == Rung::Overlay {
             self.rung = Rung::Copied;
             self.reason = format!("{}; no overlay: {failure}", self.reason);
@@ -133,38 +144,32 @@ pub fn enter_by(isolation: Isolation) -> Result<Standing, InitError> {
         rustix::process::geteuid().as_raw(),
         rustix::process::getegid().as_raw(),
     );
-    let admin = rustix::thread::capabilities(None)
-        .is_ok_and(|capabilities| capabilities.effective.contains(CapabilitySet::SYS_ADMIN));
-    let reason = if uid == 0 && admin {
-        sys::unshare(&proof, libc::CLONE_NEWNS).map_err(system("unshare"))?;
-        if in_initial_namespace() {
-            "root"
-        } else {
-            "root of a user namespace"
-        }
-    } else {
-        enter_user_namespace(&proof, uid, gid)?;
-        "user namespace with subordinate ids"
-    };
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .map_err(|errno| match errno {
-        Errno::PERM | Errno::ACCESS => InitError::UserNamespacesForbidden {
-            errno: errno.raw_os_error(),
-            hint: forbidden_hint(errno),
+    let mut missed = Vec::new();
+    let (rung, reason) = match isolation {
+        Isolation::Only(Rung::Chroot) => (Rung::Chroot, may_chroot()?),
+        Isolation::Only(Rung::None) => (Rung::None, "asked for".to_owned()),
+        Isolation::Only(rung) => (rung, enter_namespaces(&proof, uid, gid)?.to_owned()),
+        Isolation::Auto => match enter_namespaces(&proof, uid, gid) {
+            Ok(reason) => (Rung::Overlay, reason.to_owned()),
+            Err(error) if error.leaves_half_way() => return Err(error),
+            Err(error) => {
+                missed.extend([Rung::Overlay, Rung::Copied].map(|rung| error.missed(rung)));
+                match may_chroot() {
+                    Ok(reason) => (Rung::Chroot, format!("{reason}; {error}")),
+                    Err(_) => (Rung::None, error.to_string()),
+                }
+            }
         },
-        errno => system("make mounts private")(errno),
-    })?;
+    };
+    if rung == Rung::Chroot {
+        // steps can see this process
+        rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
+            .map_err(system("prctl"))?;
+    }
     let map = |file| {
         fs::read_to_string(file)
             .map(|text| parse_map(&text))
             .unwrap_or_default()
-    };
-    let rung = match isolation {
-        Isolation::Auto => Rung::Overlay,
-        Isolation::Only(rung) => rung,
     };
     Ok(Standing {
         rootless: !in_initial_namespace(),
@@ -175,7 +180,113 @@ pub fn enter_by(isolation: Isolation) -> Result<Standing, InitError> {
         isolation,
         rung,
         overlay: rung == Rung::Overlay,
-        reason: reason.to_owned(),
+        reason,
+        missed,
+    })
+}
+
+fn effective() -> CapabilitySet {
+    rustix::thread::capabilities(None).map_or(CapabilitySet::empty(), |capabilities| {
+        capabilities.effective
+    })
+}
+
+/// Can steps be run by chroot? As whom, then.
+pub(super) fn may_chroot() -> Result<String, InitError> {
+    let needed = CapabilitySet::SYS_CHROOT
+        | CapabilitySet::CHOWN
+        | CapabilitySet::DAC_OVERRIDE
+        | CapabilitySet::FOWNER
+        | CapabilitySet::SETUID
+        | CapabilitySet::SETGID;
+    if effective().contains(needed) {
+        Ok("root without namespaces".to_owned())
+    } else {
+        Err(InitError::NoChroot)
+    }
+}
+
+/// Enters what is needed, and says as whom.
+fn enter_namespaces(proof: &SingleThread, uid: u32, gid: u32) -> Result<&'static str, InitError> {
+    let unshared = uid == 0
+        && effective().contains(CapabilitySet::SYS_ADMIN)
+        && sys::unshare(proof, libc::CLONE_NEWNS).is_ok();
+    let reason = if !unshared {
+        try_user_namespace(proof)?;
+        enter_user_namespace(proof, uid, gid)?;
+        "user namespace with subordinate ids"
+    } else if in_initial_namespace() {
+        "root"
+    } else {
+        "root of a user namespace"
+    };
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(system("make mounts private"))?;
+    Ok(reason)
+}
+
+/// Set in the exit code of the child that tries things, where it was /proc that failed.
+const PROC: i32 = 0x80;
+
+fn new_proc() -> Result<(), Errno> {
+    let context = rustix::mount::fsopen("proc", FsOpenFlags::FSOPEN_CLOEXEC)?;
+    rustix::mount::fsconfig_create(&context)?;
+    let attributes = MountAttrFlags::empty();
+    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes).map(drop)
+}
+
+fn exit_code(child: Pid) -> i32 {
+    loop {
+        match rustix::process::waitpid(Some(child), WaitOptions::empty()) {
+            Err(Errno::INTR) => {}
+            Ok(Some((_, status))) => return status.exit_status().unwrap_or(libc::EPERM),
+            _ => return libc::EPERM,
+        }
+    }
+}
+
+/// Lets a child enter a user namespace and do what needs rights in it: a filter, or a security module, may forbid the
+/// one or the other, and there would be no way back.
+fn try_user_namespace(proof: &SingleThread) -> Result<(), InitError> {
+    let child = match sys::fork(proof).map_err(system("fork"))? {
+        Side::Parent { pid, .. } => pid,
+        Side::Child => {
+            let flags = libc::CLONE_NEWUSER | libc::CLONE_NEWNS | libc::CLONE_NEWPID;
+            let done = sys::unshare(proof, flags).and_then(|()| {
+                let flags = MountPropagationFlags::PRIVATE | MountPropagationFlags::REC;
+                rustix::mount::mount_change("/", flags)
+            });
+            if let Err(errno) = done {
+                sys::exit_now(errno.raw_os_error() & 0x7f)
+            }
+            // only a child of this one is in the new pid namespace
+            let errno = match sys::fork(proof) {
+                Ok(Side::Child) => {
+                    let done = new_proc();
+                    sys::exit_now(done.map_or_else(|errno| errno.raw_os_error() & 0x7f, |()| 0))
+                }
+                Ok(Side::Parent { pid, .. }) => exit_code(pid),
+                Err(errno) => errno.raw_os_error(),
+            };
+            sys::exit_now(if errno == 0 { 0 } else { PROC | (errno & 0x7f) })
+        }
+    };
+    let code = exit_code(child);
+    if code & PROC != 0 {
+        return Err(InitError::ProcMasked {
+            errno: code & !PROC,
+        });
+    }
+    if code == 0 {
+        return Ok(());
+    }
+    let errno = Errno::from_raw_os_error(code);
+    Err(InitError::UserNamespacesForbidden {
+        errno: code,
+        hint: forbidden_hint(errno),
     })
 }
 
@@ -344,6 +455,10 @@ fn map_from_outside(go: OwnedFd, answer: OwnedFd, target: i32, mapper: &Mapper) 
     sys::exit_now(0)
 }
 
+/// It is none of the known locks.
+pub(super) const REFUSED: &str =
+    "a seccomp filter or security module refuses them, as a container's default profile does";
+
 /// Which of the known locks it is.
 fn forbidden_hint(errno: Errno) -> &'static str {
     let reads =
@@ -358,7 +473,7 @@ fn forbidden_hint(errno: Errno) -> &'static str {
     ) {
         "sysctl -w kernel.apparmor_restrict_unprivileged_userns=0, or give this program an AppArmor profile"
     } else {
-        "a seccomp filter or security module refuses them, as a container's default profile does"
+        REFUSED
     }
 }
 

@@ -75,6 +75,14 @@ pub enum InitError {
     },
     #[error("user namespaces are forbidden here (os error {errno}): {hint}")]
     UserNamespacesForbidden { errno: i32, hint: &'static str },
+    #[error(
+        "a user namespace cannot mount a /proc of its own here (os error {errno}): the container's is covered in part"
+    )]
+    ProcMasked { errno: i32 },
+    #[error(
+        "chroot needs root with CAP_SYS_CHROOT, CHOWN, DAC_OVERRIDE, FOWNER, SETUID and SETGID, as a default container has it"
+    )]
+    NoChroot,
     #[error("no_new_privs is set, so `newuidmap` cannot map subordinate ids: start without it")]
     NoNewPrivileges,
     #[error("`{program}` refused the id map: {message}")]
@@ -87,4 +95,14 @@ pub enum InitError {
         call: &'static str,
         source: io::Error,
     },
+}
+
+impl InitError {
+    /// May the process be in namespaces that it cannot use?
+    pub(super) fn leaves_half_way(&self) -> bool {
+        matches!(
+            self,
+            Self::Threads { .. } | Self::IdMapRefused { .. } | Self::System { .. }
+        )
+    }
 }

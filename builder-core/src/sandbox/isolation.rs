@@ -15,18 +15,23 @@ pub enum Isolation {
 }
 
 /// One way of running steps. The same Dockerfile gives the same layers on each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
 #[non_exhaustive]
 pub enum Rung {
     /// Namespaces, and overlays of snapshots.
     Overlay,
     /// Namespaces, and copies of snapshots.
     Copied,
+    /// No namespaces: chroot into a copy, for root in a container.
+    Chroot,
+    /// No steps at all: the rest of a build works.
+    None,
 }
 
 impl Rung {
     /// From the top.
-    pub const ALL: [Rung; 2] = [Rung::Overlay, Rung::Copied];
+    pub const ALL: [Rung; 4] = [Rung::Overlay, Rung::Copied, Rung::Chroot, Rung::None];
 
     /// Returns the word that users write.
     #[must_use]
@@ -34,6 +39,8 @@ impl Rung {
         match self {
             Rung::Overlay => "overlay",
             Rung::Copied => "copied",
+            Rung::Chroot => "chroot",
+            Rung::None => "none",
         }
     }
 }

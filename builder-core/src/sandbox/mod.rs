@@ -40,7 +40,9 @@
 
 mod cgroup;
 mod child;
+mod chroot;
 mod command;
+mod doctor;
 mod enter;
 mod error;
 mod helper;
@@ -55,7 +57,9 @@ mod protocol;
 mod seccomp;
 mod server;
 mod spec;
+mod stand_in;
 
+pub use doctor::{Diagnosis, DoctorError, Missed, examine};
 pub use enter::{Standing, enter, enter_by, probe_overlay};
 pub use error::{InitError, SandboxError};
 pub use helper::{Exit, Helper, HelperPath, Killer, Running};

@@ -255,7 +255,7 @@ pub(super) fn mount_plan(spec: &Spec, facts: &Facts) -> Result<Vec<MountStep>, F
 /// The layers of the step's root, the stub layer at the very bottom; `None` for a plain directory.
 pub(super) fn root_layers(root: &Root, stub: Option<&Path>) -> Option<Layers> {
     match root {
-        Root::Directory(_) => None,
+        Root::Directory(_) | Root::Chroot { .. } => None,
         Root::Overlay {
             lowers,
             upper,

@@ -50,6 +50,13 @@ pub(super) struct Found {
     name: OsString,
 }
 
+impl Found {
+    /// The directory that it is in, and its name there.
+    pub(super) fn place(self) -> (OwnedFd, OsString) {
+        (self.parent, self.name)
+    }
+}
+
 impl Interior {
     pub(super) fn new(root: OwnedFd) -> Self {
         Self {

@@ -28,6 +28,11 @@ use crate::sys;
 pub(super) enum RootMount<'a> {
     Overlay(Layers),
     Directory(&'a Path),
+    /// Not mounted at all: a tree to chroot into, and a directory beside it.
+    Chroot {
+        tree: &'a Path,
+        hold: &'a Path,
+    },
 }
 
 const PRIVATE_MOUNT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
@@ -65,6 +70,7 @@ pub(super) fn enter_root(
             stack(&tree).during_at("attach the root", path)?;
             tree
         }
+        RootMount::Chroot { .. } => return Err(Failure::reason("a root that is not mounted")),
     };
     if !any_device {
         no_devices(&root_mount).during_at("forbid devices in", "/")?;
@@ -370,7 +376,7 @@ fn cover(interior: &Interior, path: &Path, hide: bool) -> Result<(), Failure> {
         .during_at(what, path)
 }
 
-const DEVICES: &[(&str, u32, u32)] = &[
+pub(super) const DEVICES: &[(&str, u32, u32)] = &[
     ("null", 1, 3),
     ("zero", 1, 5),
     ("full", 1, 7),
@@ -379,7 +385,7 @@ const DEVICES: &[(&str, u32, u32)] = &[
     ("tty", 5, 0),
 ];
 
-const LINKS: &[(&str, &str)] = &[
+pub(super) const LINKS: &[(&str, &str)] = &[
     ("fd", "/proc/self/fd"),
     ("stdin", "/proc/self/fd/0"),
     ("stdout", "/proc/self/fd/1"),

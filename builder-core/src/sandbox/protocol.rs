@@ -49,6 +49,8 @@ pub(super) enum Outcome {
 pub(super) enum Report {
     /// The first one counts: what failed before the command ran comes before the exit of the process that failed.
     Outcome(Outcome),
+    /// What was put into the tree for the step could not be taken out again.
+    Unclean(Failure),
     /// Directories that were copied into the upper directory for a mount point's sake only, deepest first.
     CopiedUp(Vec<PathBuf>),
 }

@@ -14,10 +14,11 @@ use rustix::event::{PollFd, PollFlags};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
-use rustix::process::{Signal, WaitId, WaitIdOptions};
+use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
 use super::cgroup::Groups;
 use super::child::{self, Launch};
+use super::chroot::{children, kill_descendants};
 use super::command::Command;
 use super::id_map;
 use super::mount_plan::{Facts, Kind, absolute, mount_plan, root_layers, stub_entries};
@@ -36,18 +37,26 @@ struct Step {
     status: OwnedFd,
     /// Where the builder hears of the end.
     end: OwnedFd,
+    /// The first process's.
+    pid: Pid,
     stub: Option<Stub>,
     upper: Option<PathBuf>,
     _groups: Groups,
+    /// Runs without a pid namespace.
+    chroot: bool,
 }
 
 /// A step's first process, as it was made.
 struct Started {
     pidfd: OwnedFd,
     status: OwnedFd,
+    /// The first process's.
+    pid: Pid,
     stub: Option<Stub>,
     upper: Option<PathBuf>,
     groups: Groups,
+    /// Runs without a pid namespace.
+    chroot: bool,
 }
 
 /// Where a stub layer is made, and what it holds.
@@ -118,7 +127,12 @@ impl Server {
                 (!polled[0].revents().is_empty(), ended)
             };
             for index in (0..ended.len()).rev().filter(|index| ended[*index]) {
-                let (end, outcome) = steps.swap_remove(index).end();
+                let step = steps.swap_remove(index);
+                let chroot = step.chroot;
+                let (end, outcome) = step.end();
+                if chroot {
+                    kill_strays(&steps);
+                }
                 tell(&end, &outcome);
             }
             if !asked {
@@ -132,9 +146,14 @@ impl Server {
         for step in &steps {
             step.kill();
         }
+        let mut chroot = false;
         for step in steps {
+            chroot |= step.chroot;
             // the builder hears that the helper is gone, not how the step was killed
             step.end();
+        }
+        if chroot {
+            kill_descendants();
         }
         for stub in self.stubs.borrow().values() {
             stub.remove();
@@ -170,12 +189,14 @@ impl Server {
         match self.start_step(id, given) {
             Ok(started) => Ok(Step {
                 id,
+                pid: started.pid,
                 pidfd: started.pidfd,
                 status: started.status,
                 end,
                 stub: started.stub,
                 upper: started.upper,
                 _groups: started.groups,
+                chroot: started.chroot,
             }),
             Err(failure) => Err((end, failure)),
         }
@@ -208,7 +229,7 @@ impl Server {
             Root::Overlay { work, stubs, .. } => {
                 Some(self.stub(work, stubs.as_deref(), stub_entries(&steps))?)
             }
-            Root::Directory(_) => None,
+            Root::Directory(_) | Root::Chroot { .. } => None,
         };
         let root = match (
             &spec.root,
@@ -216,13 +237,14 @@ impl Server {
         ) {
             (_, Some(layers)) => RootMount::Overlay(layers),
             (Root::Directory(path), _) => RootMount::Directory(path),
+            (Root::Chroot { tree, hold }, _) => RootMount::Chroot { tree, hold },
             (Root::Overlay { .. }, None) => {
                 return Err(Failure::reason("an overlay without layers"));
             }
         };
         let upper = match &spec.root {
             Root::Overlay { upper, .. } => Some(upper.clone()),
-            Root::Directory(_) => None,
+            Root::Directory(_) | Root::Chroot { .. } => None,
         };
         let (status, status_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
             .during("make a pipe for the step's status")?;
@@ -243,14 +265,23 @@ impl Server {
         if spec.network == Network::None {
             namespaces |= libc::CLONE_NEWNET;
         }
+        let chroot = matches!(spec.root, Root::Chroot { .. });
+        if chroot {
+            namespaces = 0;
+            // orphans of a step whose first process was killed
+            let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
+            let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
+        }
         match sys::clone_child(&self.proof, namespaces as u64).during("clone3")? {
             Side::Child => child::run(launch, &status_end, &self.proof),
-            Side::Parent { pidfd, .. } => Ok(Started {
+            Side::Parent { pid, pidfd } => Ok(Started {
+                pid,
                 pidfd: pidfd.ok_or_else(|| Failure::reason("clone3 gave no pidfd"))?,
                 status,
                 stub,
                 upper,
                 groups,
+                chroot,
             }),
         }
     }
@@ -287,7 +318,11 @@ impl Server {
 impl Step {
     fn kill(&self) {
         // a process that is gone already needs no signal
-        let _ = rustix::process::pidfd_send_signal(&self.pidfd, Signal::KILL);
+        let signal = match self.chroot {
+            true => Signal::TERM,
+            false => Signal::KILL,
+        };
+        let _ = rustix::process::pidfd_send_signal(&self.pidfd, signal);
     }
 
     /// Reaps the step's first process and returns how the command ended, and where to say so.
@@ -304,10 +339,11 @@ impl Step {
         let mut text = Vec::new();
         // every writer is dead: this ends. What cannot be read counts as not said
         let _ = fs::File::from(self.status).read_to_end(&mut text);
-        let mut outcome = None;
+        let (mut outcome, mut unclean) = (None, None);
         for line in text.split(|byte| *byte == b'\n') {
             match serde_json::from_slice(line) {
                 Ok(Report::Outcome(said)) => outcome = outcome.or(Some(said)),
+                Ok(Report::Unclean(failure)) => unclean = Some(failure),
                 Ok(Report::CopiedUp(directories)) => {
                     if let Some(upper) = &self.upper {
                         remove_copies(upper, &directories);
@@ -331,7 +367,24 @@ impl Step {
                 )),
             }
         });
+        // a tree with a secret in it must not become a layer
+        let outcome = unclean.map_or(outcome, Outcome::Failed);
         (self.end, outcome)
+    }
+}
+
+/// Kills the processes of steps whose first process was killed before it could do that, until none is left.
+fn kill_strays(steps: &[Step]) {
+    loop {
+        let known = |pid: &Pid| steps.iter().any(|step| step.pid == *pid);
+        let strays: Vec<Pid> = children().into_iter().filter(|pid| !known(pid)).collect();
+        if strays.is_empty() {
+            return;
+        }
+        for stray in strays {
+            let _ = rustix::process::kill_process(stray, Signal::KILL);
+            let _ = rustix::process::waitpid(Some(stray), WaitOptions::empty());
+        }
     }
 }
 

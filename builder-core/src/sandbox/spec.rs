@@ -42,6 +42,8 @@ pub enum Root {
     },
     /// A directory as it is.
     Directory(PathBuf),
+    /// A directory that is entered by chroot, without any namespace; `hold` is an empty one on the same file system.
+    Chroot { tree: PathBuf, hold: PathBuf },
 }
 
 /// Numbers only: names are looked up before.

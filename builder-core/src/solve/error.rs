@@ -81,6 +81,8 @@ pub enum SolveErrorKind {
     Unsupported { what: String },
     #[error("{flag} is not allowed")]
     NotAllowed { flag: String, needs: String },
+    #[error("no RUN can be run here: {reason}")]
+    NoSteps { reason: String },
     #[error("secret `{id}` is required but was not given")]
     MissingSecret { id: String },
     #[error("the image has {diff_ids} layers in its config but {layers} in its manifest")]
@@ -151,6 +153,10 @@ impl SolveErrorKind {
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),
+            SolveErrorKind::NoSteps { .. } => Some(
+                "`builder doctor` says what this machine lacks and how to allow it; a container's root needs nothing"
+                    .to_owned(),
+            ),
             SolveErrorKind::TooManyLayers { .. } => {
                 Some("put several commands into one RUN, or copy a stage into a new one".to_owned())
             }

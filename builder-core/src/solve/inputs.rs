@@ -13,7 +13,7 @@ use crate::export::Compressor;
 use crate::plan::{Base, Input, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
-use crate::sandbox::{HelperPath, Limits};
+use crate::sandbox::{HelperPath, Limits, Rung};
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
@@ -65,6 +65,10 @@ pub struct SolveOptions {
     pub allow: BTreeSet<Entitlement>,
     /// Overlays are mounted inside a user namespace.
     pub userxattr: bool,
+    /// How steps are run.
+    pub rung: Rung,
+    /// Why that way, for the error where none can be run.
+    pub rung_reason: String,
     /// What a layer or an archive may unpack to, in bytes; `None` for the defaults of
     /// [`Limits::of_compressed`](crate::layer::Limits::of_compressed).
     pub max_layer_bytes: Option<u64>,

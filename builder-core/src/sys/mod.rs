@@ -13,6 +13,7 @@ mod process;
 
 pub(crate) use filter::{Instruction, load_filter};
 pub(crate) use process::{
-    Side, SingleThread, clone_child, close_all_but, exec, exit_now, fork, kill_all_others,
-    leave_session_keyring, reset_signals, set_loopback_up, set_mount_attributes, unshare,
+    Side, SingleThread, block_signals, clone_child, close_all_but, exec, exit_now, fork,
+    kill_all_others, leave_session_keyring, reset_signals, set_loopback_up, set_mount_attributes,
+    unshare, wait_signal,
 };

@@ -20,6 +20,7 @@ use crate::cache::Layer;
 use crate::digest::ContentDigest;
 use crate::dockerfile::instruction::mount::Sharing;
 use crate::plan::{MountOp, MountSource, Op, RunOp};
+use crate::sandbox::Rung;
 use crate::solve::SolveErrorKind;
 use crate::solve::inputs::Inputs;
 use crate::solve::job::Job;
@@ -42,7 +43,12 @@ pub(super) async fn lock(job: &Job, op: &RunOp) -> Result<Caches, SolveErrorKind
     let mut wanted: Vec<(String, Sharing, usize)> = Vec::new();
     for (at, mount) in op.mounts.iter().enumerate() {
         if let MountSource::Cache { id, sharing, .. } = &mount.source {
-            wanted.push((name(id, &origin(job, mount)), *sharing, at));
+            // a directory that stands in for a mount is moved: it can be in one step at a time
+            let sharing = match (*sharing, job.inputs.options.rung) {
+                (Sharing::Shared, Rung::Chroot) => Sharing::Locked,
+                (sharing, _) => sharing,
+            };
+            wanted.push((name(id, &origin(job, mount)), sharing, at));
         }
     }
     // exclusive before shared: of two mounts of one cache the stricter one decides

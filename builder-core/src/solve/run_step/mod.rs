@@ -22,7 +22,7 @@ use super::{SolveErrorKind, file_step};
 use crate::cache::Layer;
 use crate::layer::{EntryKind, Writer, WriterOptions};
 use crate::plan::{NetworkMode, RunOp, SecurityMode};
-use crate::sandbox::{self, Network, Root, Security, Spec, User};
+use crate::sandbox::{self, Network, Root, Rung, Security, Spec, User};
 use crate::snapshot::{Active, open_data};
 
 use cache_mount::Caches;
@@ -31,6 +31,10 @@ use process::{Stop, StopOnDrop, end_of_time, run_process};
 /// Runs `op` on `parent` and returns the layer it made.
 pub(super) async fn run(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Layer, SolveErrorKind> {
     let inputs = &job.inputs;
+    if inputs.options.rung == Rung::None {
+        let reason = inputs.options.rung_reason.clone();
+        return Err(SolveErrorKind::NoSteps { reason });
+    }
     job.loader.unpack(inputs, parent, job.vertex).await?;
     for mount in &op.mounts {
         if let Some(layers) = job.mounted_layers(mount) {
@@ -190,6 +194,12 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
 }
 
 fn root_of(inputs: &Inputs, active: &Active) -> Root {
+    if inputs.options.rung == Rung::Chroot {
+        return Root::Chroot {
+            tree: active.upper.clone(),
+            hold: active.work.clone(),
+        };
+    }
     if active.is_copy() {
         return Root::Directory(active.upper.clone());
     }
