@@ -106,9 +106,9 @@ pub(crate) struct Inputs {
     /// Network of a RUN that does not say
     #[arg(long, value_enum, default_value_t = Network::Default)]
     pub(crate) network: Network,
-    /// Platform of the image [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH")]
-    pub(crate) platform: Option<String>,
+    /// Platform of the image, or several, for an index [default: this machine's]
+    #[arg(long, value_name = "OS/ARCH,…")]
+    pub(crate) platform: Vec<String>,
     /// One more registries.conf, which wins [env: CONTAINERS_REGISTRIES_CONF]
     #[arg(long, value_name = "FILE")]
     pub(crate) registries_conf: Option<PathBuf>,
@@ -128,14 +128,24 @@ pub(crate) struct BuildArgs {
     /// Name of the image; may be repeated
     #[arg(short, long, value_name = "NAME")]
     pub(crate) tag: Vec<String>,
-    /// Where the result goes besides the store: a directory for its files, or
-    /// `type=oci|docker|local|tar,dest=PATH[,tar=false][,compression=gzip|zstd|uncompressed][,compression-level=N]`;
+    /// Where the result goes besides the store: a directory for its files, `-` for a tar of them on standard output, or
+    /// `type=oci|docker|local|tar,dest=PATH[,tar=false][,name=NAME][,compression=gzip|zstd|uncompressed]
+    /// [,compression-level=N][,annotation[-LEVEL[PLATFORM]].KEY=VALUE][,oci-mediatypes=BOOL]`;
     /// or a registry: `type=registry[,name=NAME][,compression=…]`
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,
     /// Push the image under its names: -o type=registry
     #[arg(long)]
     pub(crate) push: bool,
+    /// Load the image into Docker's or Podman's engine [env: DOCKER_HOST]
+    #[arg(long)]
+    pub(crate) load: bool,
+    /// Annotation of the image, LEVEL being manifest, index, manifest-descriptor or index-descriptor
+    #[arg(long, value_name = "[LEVEL[PLATFORM]:]K=V")]
+    pub(crate) annotation: Vec<String>,
+    /// Write digests and names to a file, as JSON with buildx's keys
+    #[arg(long, value_name = "FILE")]
+    pub(crate) metadata_file: Option<PathBuf>,
     /// Write the image's id (its config's digest) to a file
     #[arg(long, value_name = "FILE")]
     pub(crate) iidfile: Option<PathBuf>,
@@ -275,12 +285,9 @@ pub(crate) enum Format {
 }
 
 const NOT_YET: &str = "is not supported yet";
-const LOAD: &str = "is not supported, no daemon is spoken to: \
-                    use -o type=docker,dest=FILE and `docker load -i FILE`";
 
 /// Flags of `docker build` and `docker buildx build` that are refused: name, whether it takes a value, the answer.
 const REFUSED: &[(&str, bool, &str)] = &[
-    ("annotation", true, NOT_YET),
     ("attest", true, NOT_YET),
     (
         "builder",
@@ -296,8 +303,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
         false,
         "is not needed: no container is left behind",
     ),
-    ("load", false, LOAD),
-    ("metadata-file", true, NOT_YET),
     ("policy", true, NOT_YET),
     ("provenance", true, NOT_YET),
     ("rm", false, "is not needed: no container is left behind"),

@@ -9,6 +9,7 @@ use std::io::IsTerminal;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
+use builder_core::build::Engine;
 use builder_core::registry::{CertificateDirs, Proxies};
 
 use crate::exit::Failure;
@@ -184,6 +185,45 @@ impl Environment {
                 ))),
             },
         }
+    }
+
+    /// Returns where an engine listens: as `DOCKER_HOST` says, else Docker's socket, else Podman's.
+    pub(crate) fn engine(&self) -> Result<Engine, String> {
+        if let Some(host) = self
+            .text("DOCKER_HOST")
+            .ok()
+            .flatten()
+            .filter(|it| !it.is_empty())
+        {
+            if let Some(path) = host.strip_prefix("unix://") {
+                return Ok(Engine::Unix(PathBuf::from(path)));
+            }
+            let tls = self.text("DOCKER_TLS_VERIFY").ok().flatten();
+            return match host.strip_prefix("tcp://") {
+                Some(_) if tls.is_some_and(|it| !it.is_empty()) => Err(
+                    "an engine behind TLS is not supported: use -o type=docker,dest=FILE and `docker load -i FILE`"
+                        .to_owned(),
+                ),
+                Some(host) => Ok(Engine::Tcp(host.trim_end_matches('/').to_owned())),
+                None => Err(format!(
+                    "DOCKER_HOST `{host}` is not supported: unix:// or tcp:// is expected; \
+                     else use -o type=docker,dest=FILE and `docker load -i FILE`"
+                )),
+            };
+        }
+        let runtime = self.path("XDG_RUNTIME_DIR");
+        let own = runtime.map(|dir| dir.join("podman/podman.sock"));
+        let sockets = [
+            Some(PathBuf::from("/var/run/docker.sock")),
+            own,
+            Some(PathBuf::from("/run/podman/podman.sock")),
+        ];
+        let found = sockets.into_iter().flatten().find(|path| path.exists());
+        found.map(Engine::Unix).ok_or_else(|| {
+            "no engine is there: /var/run/docker.sock and podman's socket are missing, and DOCKER_HOST is not set; \
+             use -o type=docker,dest=FILE and `docker load -i FILE`"
+                .to_owned()
+        })
     }
 
     /// Whether standard error is a terminal.

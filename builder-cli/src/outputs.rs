@@ -1,146 +1,276 @@
 //! What `-o` asks for.
 //!
-//! | type   | what is written                        | compression        |
-//! |--------|----------------------------------------|--------------------|
-//! | oci    | OCI layout, a tar or (`tar=false`) a directory | gzip, level 6 |
-//! | docker | an archive for `docker load`           | none               |
-//! | tar    | the files of the image, as a tar       |                    |
-//! | local  | the files of the image, in a directory |                    |
+//! | type   | what is written                                | compression   |
+//! |--------|------------------------------------------------|---------------|
+//! | image  | names in the store, which is there anyway; with `push=true` as registry |   |
 //! | registry | nothing here: the image is pushed, under `name` or the build's names | gzip, level 6 |
-//! | image  | the same with `push=true`              |                    |
+//! | oci    | OCI layout, a tar or (`tar=false`) a directory | gzip, level 6 |
+//! | docker | an archive for `docker load`, or, without a    | none          |
+//! |        | `dest`, the image into the engine itself       |               |
+//! | tar    | the files of the image, as a tar               |               |
+//! | local  | the files of the image, in a directory         |               |
 //!
-//! `-o DIR` alone is `type=local,dest=DIR`. Nothing unknown is passed over.
+//! `-o DIR` alone is `type=local,dest=DIR`; `-o -` is `type=tar,dest=-`, which is standard output. Nothing unknown is
+//! passed over.
 
 use std::path::PathBuf;
 
 use builder_core::Output;
+use builder_core::build::{Annotation, Dest, Engine, ImageOptions, Sink};
+use builder_core::image::Reference;
 use builder_core::layer::compression::Compression;
 
 use crate::exit::Failure;
 use crate::fields;
 
+/// What an output may need of the machine.
+#[derive(Debug, Clone)]
+pub(crate) struct Surroundings {
+    /// Standard output is a terminal, which no archive is for.
+    pub(crate) stdout_is_terminal: bool,
+    /// Where the engine listens, or why that is not known.
+    pub(crate) engine: Result<Engine, String>,
+    /// All times are clamped.
+    pub(crate) has_epoch: bool,
+}
+
+/// All that was given, before it is known to make sense.
+#[derive(Debug, Default)]
+struct Given {
+    kind: Option<String>,
+    dest: Option<String>,
+    tar: Option<bool>,
+    codec: Option<String>,
+    level: Option<u8>,
+    names: Option<Vec<Reference>>,
+    annotations: Vec<Annotation>,
+    oci_types: Option<bool>,
+    referrers: bool,
+    push: Option<bool>,
+}
+
 /// Reads the value of one `--output`.
-pub(crate) fn parse(text: &str) -> Result<Output, Failure> {
+pub(crate) fn parse(text: &str, around: &Surroundings) -> Result<Output, Failure> {
     let wrong = |why: String| Failure::usage(format!("--output {text}: {why}"));
     if let Ok([alone]) = fields::split(text).as_deref()
         && !alone.starts_with("type=")
     {
         return match alone.as_str() {
             "" => Err(wrong("a directory or type=… is expected".to_owned())),
-            "-" => Err(wrong(STDOUT.to_owned())),
+            "-" => Ok(Output::Tar {
+                dest: stream(around).map_err(wrong)?,
+            }),
             dest => Ok(Output::Local { dest: dest.into() }),
         };
     }
-    let (mut kind, mut dest, mut tar) = (None, None, true);
-    let (mut codec, mut level) = (None, None);
-    let (mut names, mut push) = (Vec::new(), None);
+    let mut given = Given::default();
     for (key, value) in fields::pairs("--output", text)? {
-        match key.as_str() {
-            "type" => kind = Some(value),
-            "dest" => dest = Some(value),
-            "tar" => {
-                tar = boolean(&value)
-                    .ok_or_else(|| wrong(format!("tar=`{value}` is neither true nor false")))?;
-            }
-            "compression" => codec = Some(value),
-            "compression-level" => {
-                let number = value.parse::<u8>().map_err(|_| {
-                    wrong(format!("compression-level=`{value}` is not a small number"))
-                })?;
-                level = Some(number);
-            }
-            "name" => {
-                for name in value.split(',').map(str::trim) {
-                    names.push(name.parse().map_err(|error| wrong(format!("{error}")))?);
-                }
-            }
-            "push" => {
-                push =
-                    Some(boolean(&value).ok_or_else(|| {
-                        wrong(format!("push=`{value}` is neither true nor false"))
-                    })?);
-            }
-            _ => return Err(wrong(format!("unknown key `{key}`"))),
-        }
+        take(&mut given, &key, value, around).map_err(&wrong)?;
     }
-    let kind = kind.ok_or_else(|| wrong("type=oci, docker, local or tar is missing".to_owned()))?;
-    match kind.as_str() {
-        "oci" | "docker" | "local" | "tar" => {}
-        "image" if push != Some(true) => {
-            let why = "type=image without push=true is not needed: the image is kept in the store, name it with -t";
-            return Err(wrong(why.to_owned()));
-        }
-        "registry" | "image" => {
-            if push == Some(false) || dest.is_some() || !tar {
-                return Err(wrong(format!(
-                    "type={kind} is pushed, and takes neither push=false, dest nor tar"
-                )));
-            }
-            let compression =
-                compression(codec.as_deref().unwrap_or("gzip"), level).map_err(&wrong)?;
-            return Ok(Output::Registry { names, compression });
-        }
-        other => {
-            return Err(wrong(format!(
-                "unknown type `{other}`: oci, docker, local, tar, registry or image is expected"
-            )));
-        }
-    }
-    if !names.is_empty() {
-        return Err(wrong(format!("type={kind} takes no `name`: use -t NAME")));
-    }
-    if push == Some(true) {
-        return Err(wrong(format!(
-            "type={kind} is not pushed: use type=registry, or --push"
-        )));
-    }
-    let dest = match dest.as_deref() {
-        None | Some("") if kind == "docker" => {
-            let why = "type=docker needs dest=FILE, there is no daemon to load into; \
-                       then `docker load -i FILE`";
-            return Err(wrong(why.to_owned()));
-        }
-        None | Some("") => return Err(wrong(format!("type={kind} needs dest=PATH"))),
-        Some("-") => return Err(wrong(STDOUT.to_owned())),
-        Some(dest) => PathBuf::from(dest),
+    output(given, around).map_err(wrong)
+}
+
+/// Returns what `--load` asks for.
+pub(crate) fn load(around: &Surroundings) -> Result<Output, Failure> {
+    let given = Given {
+        kind: Some("docker".to_owned()),
+        ..Given::default()
     };
-    if !tar && kind != "oci" {
-        return Err(wrong(format!("tar=false is for type=oci, not type={kind}")));
+    output(given, around).map_err(|why| Failure::usage(format!("--load: {why}")))
+}
+
+/// Returns what `--push` asks for.
+pub(crate) fn registry() -> Output {
+    Output::Registry {
+        image: ImageOptions::default(),
     }
-    if matches!(kind.as_str(), "local" | "tar") {
-        if codec.is_some() || level.is_some() {
-            return Err(wrong(format!("type={kind} is not compressed")));
+}
+
+fn take(given: &mut Given, key: &str, value: String, around: &Surroundings) -> Result<(), String> {
+    let boolean = |value: &str| {
+        boolean(value).ok_or_else(|| format!("{key}=`{value}` is neither true nor false"))
+    };
+    match key {
+        "type" => given.kind = Some(value),
+        "dest" => given.dest = Some(value),
+        "tar" => given.tar = Some(boolean(&value)?),
+        "mode" => {
+            return Err(format!(
+                "mode=`{value}` is not known: of several platforms each has a directory of its own"
+            ));
         }
-        return Ok(match kind.as_str() {
-            "local" => Output::Local { dest },
-            _ => Output::Tar { dest },
+        "compression" => given.codec = Some(value),
+        "compression-level" => {
+            let number = value.parse::<u8>();
+            let number =
+                number.map_err(|_| format!("compression-level=`{value}` is not a small number"))?;
+            given.level = Some(number);
+        }
+        "name" => {
+            let names = value.split(',').map(|name| {
+                name.parse::<Reference>()
+                    .map_err(|error| format!("name={name}: {error}"))
+            });
+            given.names = Some(names.collect::<Result<_, _>>()?);
+        }
+        "oci-mediatypes" => given.oci_types = Some(boolean(&value)?),
+        "oci-artifact" => given.referrers = boolean(&value)?,
+        "push" => given.push = Some(boolean(&value)?),
+        "rewrite-timestamp" => match (boolean(&value)?, around.has_epoch) {
+            (true, true) | (false, false) => {}
+            (true, false) => {
+                return Err("rewrite-timestamp needs SOURCE_DATE_EPOCH".to_owned());
+            }
+            (false, true) => {
+                let why =
+                    "rewrite-timestamp=false: with SOURCE_DATE_EPOCH times are always clamped";
+                return Err(why.to_owned());
+            }
+        },
+        _ => match key.strip_prefix("annotation") {
+            Some(rest) => given.annotations.push(annotation(rest, &value)?),
+            None => return Err(format!("unknown key `{key}`")),
+        },
+    }
+    Ok(())
+}
+
+/// Reads what follows `annotation` in a key: `.KEY`, `-LEVEL.KEY` or `-LEVEL[PLATFORM].KEY`.
+fn annotation(rest: &str, value: &str) -> Result<Annotation, String> {
+    let (level, key) = match rest.find("].") {
+        Some(at) => (&rest[..=at], &rest[at + 2..]),
+        None => rest.split_once('.').unwrap_or((rest, "")),
+    };
+    let level = match level.strip_prefix('-') {
+        Some(level) => level.to_owned(),
+        None => format!("manifest{level}"),
+    };
+    Annotation::at(&level, key, value).map_err(|error| format!("annotation{rest}: {error}"))
+}
+
+fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
+    let Given {
+        kind,
+        dest,
+        tar,
+        codec,
+        level,
+        names,
+        annotations,
+        oci_types,
+        referrers,
+        push,
+    } = given;
+    let kind = kind.ok_or("type=oci, docker, image, local or tar is missing")?;
+    // An image that is pushed is a registry's.
+    let kind = match (kind.as_str(), push) {
+        ("image", Some(true)) => "registry".to_owned(),
+        _ => kind,
+    };
+    let is_image = match kind.as_str() {
+        "oci" | "docker" | "registry" => true,
+        "local" | "tar" | "image" => false,
+        other => {
+            return Err(format!(
+                "unknown type `{other}`: oci, docker, local, tar, registry or image is expected"
+            ));
+        }
+    };
+    if kind == "registry" && (push == Some(false) || dest.is_some() || tar.is_some()) {
+        return Err(format!(
+            "type={kind} is pushed, and takes neither push=false, dest nor tar"
+        ));
+    }
+    if kind != "registry" && push == Some(true) {
+        return Err(format!(
+            "type={kind} is not pushed: use type=registry, or --push"
+        ));
+    }
+    if tar == Some(false) && kind != "oci" {
+        return Err(format!("tar=false is for type=oci, not type={kind}"));
+    }
+    if !is_image && (codec.is_some() || level.is_some()) {
+        return Err(format!("type={kind} is not compressed"));
+    }
+    if !is_image && (!annotations.is_empty() || oci_types.is_some() || referrers) {
+        return Err(format!(
+            "type={kind} takes no annotations or media types: give --annotation, or type=oci"
+        ));
+    }
+    if names.is_some() && matches!(kind.as_str(), "local" | "tar") {
+        return Err(format!("type={kind} has no name"));
+    }
+    if kind == "image" {
+        if dest.is_some() {
+            return Err("type=image is kept in the store: for a file use type=oci".to_owned());
+        }
+        return Ok(Output::Store {
+            names: names.unwrap_or_default(),
         });
     }
-    let default = if kind == "oci" {
+    let default = if kind != "docker" {
         "gzip"
     } else {
         "uncompressed"
     };
-    let compression = compression(codec.as_deref().unwrap_or(default), level).map_err(&wrong)?;
-    match (kind.as_str(), tar) {
-        ("docker", _) if matches!(compression, Compression::Zstd(_)) => Err(wrong(
-            "`docker load` takes no zstd: use gzip or uncompressed".to_owned(),
-        )),
-        ("docker", _) => Ok(Output::DockerArchive { dest, compression }),
-        (_, true) => Ok(Output::OciArchive { dest, compression }),
-        (_, false) => Ok(Output::OciDirectory { dest, compression }),
+    let compression = compression(codec.as_deref().unwrap_or(default), level)?;
+    if kind == "docker" && matches!(compression, Compression::Zstd(_)) {
+        return Err("`docker load` takes no zstd: use gzip or uncompressed".to_owned());
     }
+    if kind == "oci" && oci_types == Some(false) {
+        return Err("type=oci has the media types of OCI: for Docker's use type=docker".to_owned());
+    }
+    let image = ImageOptions {
+        compression,
+        names,
+        annotations,
+        docker_types: oci_types == Some(false),
+        referrers,
+    };
+    if kind == "registry" {
+        return Ok(Output::Registry { image });
+    }
+    let dest = match dest.as_deref() {
+        None | Some("") if kind == "docker" => {
+            let at = around.engine.clone()?;
+            return Ok(Output::Engine { at, image });
+        }
+        None | Some("") => return Err(format!("type={kind} needs dest=PATH, or dest=-")),
+        Some("-") => None,
+        Some(dest) => Some(PathBuf::from(dest)),
+    };
+    let file = || match &dest {
+        Some(path) => Ok(Dest::File(path.clone())),
+        None => stream(around),
+    };
+    let directory = || {
+        let path = dest.clone();
+        path.ok_or_else(|| "a directory cannot be written to standard output".to_owned())
+    };
+    Ok(match (kind.as_str(), tar) {
+        ("local", _) => Output::Local { dest: directory()? },
+        ("tar", _) => Output::Tar { dest: file()? },
+        ("docker", _) => Output::DockerArchive {
+            dest: file()?,
+            image,
+        },
+        (_, Some(false)) => Output::OciDirectory {
+            dest: directory()?,
+            image,
+        },
+        _ => Output::OciArchive {
+            dest: file()?,
+            image,
+        },
+    })
 }
 
-/// What `--push` stands for.
-pub(crate) fn registry() -> Output {
-    Output::Registry {
-        names: Vec::new(),
-        compression: Compression::default(),
+fn stream(around: &Surroundings) -> Result<Dest, String> {
+    if around.stdout_is_terminal {
+        return Err("standard output is a terminal: redirect it, or name a file".to_owned());
     }
+    Ok(Dest::Stream(Sink::new(std::io::stdout())))
 }
-
-const STDOUT: &str = "standard output as a destination is not supported yet: name a file";
 
 fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
     let (made, range): (fn(u8) -> Compression, _) = match codec {
@@ -179,17 +309,31 @@ fn boolean(text: &str) -> Option<bool> {
 mod tests {
     use super::*;
 
+    fn around(stdout_is_terminal: bool) -> Surroundings {
+        Surroundings {
+            stdout_is_terminal,
+            engine: Ok(Engine::Unix("/run/d.sock".into())),
+            has_epoch: false,
+        }
+    }
+
     #[test]
     fn outputs() {
         let dest = || PathBuf::from("x");
         let archive = |compression| Output::OciArchive {
-            dest: dest(),
-            compression,
+            dest: dest().into(),
+            image: ImageOptions::compressed(compression),
         };
+        let docker = ImageOptions::compressed(Compression::None);
         for (text, expected) in [
             ("x", Output::Local { dest: dest() }),
             ("type=local,dest=x", Output::Local { dest: dest() }),
-            ("type=tar,dest=x", Output::Tar { dest: dest() }),
+            (
+                "type=tar,dest=x",
+                Output::Tar {
+                    dest: dest().into(),
+                },
+            ),
             ("type=oci,dest=x", archive(Compression::Gzip(6))),
             ("dest=x,TYPE=oci,tar=1", archive(Compression::Gzip(6))),
             (
@@ -201,39 +345,96 @@ mod tests {
                 archive(Compression::None),
             ),
             (
-                "type=oci,dest=x,compression-level=1",
+                "type=oci,dest=x,compression-level=1,rewrite-timestamp=false,oci-mediatypes=true",
                 archive(Compression::Gzip(1)),
             ),
             (
                 "type=oci,\"dest=x,y\",tar=false",
                 Output::OciDirectory {
                     dest: "x,y".into(),
-                    compression: Compression::Gzip(6),
+                    image: ImageOptions::compressed(Compression::Gzip(6)),
                 },
             ),
             ("type=registry", registry()),
             (
                 "type=image,\"name=a.io/b:1,c\",push=true,compression=zstd",
                 Output::Registry {
-                    names: vec![
-                        "a.io/b:1".parse().expect("name"),
-                        "c".parse().expect("name"),
-                    ],
-                    compression: Compression::Zstd(3),
+                    image: ImageOptions {
+                        names: Some(vec![
+                            "a.io/b:1".parse().expect("name"),
+                            "c".parse().expect("name"),
+                        ]),
+                        ..ImageOptions::compressed(Compression::Zstd(3))
+                    },
                 },
             ),
             (
                 "type=docker,dest=x",
                 Output::DockerArchive {
-                    dest: dest(),
-                    compression: Compression::None,
+                    dest: dest().into(),
+                    image: docker.clone(),
+                },
+            ),
+            (
+                "type=docker",
+                Output::Engine {
+                    at: Engine::Unix("/run/d.sock".into()),
+                    image: docker,
+                },
+            ),
+            ("type=registry", registry()),
+            ("type=image,push=true", registry()),
+            (
+                "type=registry,name=a:1,compression=zstd",
+                Output::Registry {
+                    image: ImageOptions {
+                        names: Some(vec!["a:1".parse().expect("a")]),
+                        ..ImageOptions::compressed(Compression::Zstd(3))
+                    },
+                },
+            ),
+            (
+                "type=image,\"name=a:1,b:2\",push=false",
+                Output::Store {
+                    names: vec!["a:1".parse().expect("a"), "b:2".parse().expect("b")],
                 },
             ),
         ] {
-            match parse(text) {
+            match parse(text, &around(true)) {
                 Ok(output) => assert_eq!(output, expected, "{text}"),
                 Err(failure) => panic!("{text}: {failure:?}"),
             }
+        }
+        for text in [
+            "-",
+            "type=tar,dest=-",
+            "type=oci,dest=-",
+            "type=docker,dest=-",
+        ] {
+            assert!(parse(text, &around(false)).is_ok(), "{text}");
+        }
+    }
+
+    #[test]
+    fn annotations_name_their_level() {
+        for (key, expected) in [
+            ("annotation.a.b", Annotation::at("manifest", "a.b", "v")),
+            ("annotation-index.a", Annotation::at("index", "a", "v")),
+            (
+                "annotation-manifest-descriptor[linux/arm64].a.b",
+                Annotation::at("manifest-descriptor[linux/arm64]", "a.b", "v"),
+            ),
+            (
+                "annotation[linux/arm64].a",
+                Annotation::at("manifest[linux/arm64]", "a", "v"),
+            ),
+        ] {
+            let output = parse(&format!("type=oci,dest=x,{key}=v"), &around(true));
+            let found = output.ok().and_then(|it| match it {
+                Output::OciArchive { image, .. } => image.annotations.into_iter().next(),
+                _ => None,
+            });
+            assert_eq!(found, expected.ok(), "{key}");
         }
     }
 
@@ -241,18 +442,27 @@ mod tests {
     fn what_is_refused_is_named() {
         for (text, expected) in [
             ("", "a directory"),
-            ("-", "standard output"),
-            ("type=tar,dest=-", "standard output"),
+            ("-", "a terminal"),
+            ("type=tar,dest=-", "a terminal"),
+            ("type=local,dest=-", "directory cannot"),
             ("type=oci", "needs dest"),
             ("dest=a,tar=true", "is missing"),
-            ("type=docker", "docker load"),
-            ("type=registry,dest=x", "neither push=false, dest"),
-            ("type=registry,push=false", "neither push=false, dest"),
-            ("type=registry,name=A", "lower-case"),
-            ("type=oci,dest=x,push=true", "type=registry"),
-            ("type=oci,dest=x,name=a", "-t NAME"),
-            ("type=image,push=maybe", "neither true nor false"),
-            ("type=image", "-t"),
+            ("type=registry,dest=x", "neither push=false"),
+            ("type=registry,push=false", "neither push=false"),
+            ("type=oci,dest=x,push=true", "not pushed"),
+            ("type=image,dest=x", "type=oci"),
+            ("type=local,dest=x,name=a", "has no name"),
+            ("type=oci,dest=x,name=A", "name=A"),
+            ("type=oci,dest=x,oci-mediatypes=false", "type=docker"),
+            (
+                "type=oci,dest=x,rewrite-timestamp=true",
+                "SOURCE_DATE_EPOCH",
+            ),
+            (
+                "type=oci,dest=x,annotation-layer.a=b",
+                "`layer` is no level",
+            ),
+            ("type=oci,dest=x,mode=split", "mode"),
             ("type=vhd,dest=x", "unknown type `vhd`"),
             ("type=oci,dest=x,colour=red", "unknown key `colour`"),
             ("type=oci,dest=x,tar=maybe", "neither true nor false"),
@@ -267,7 +477,7 @@ mod tests {
             ("type=local,dest=x,compression=gzip", "not compressed"),
             ("type=oci,dest", "KEY=VALUE"),
         ] {
-            match parse(text) {
+            match parse(text, &around(true)) {
                 Err(Failure::Usage(message)) => {
                     assert!(message.contains(expected), "{text}: {message}");
                 }

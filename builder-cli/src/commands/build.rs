@@ -3,6 +3,7 @@
 //! All that can be wrong with the command line is found first; then the process enters its namespaces, while it has
 //! one thread; then threads exist.
 
+use std::io::IsTerminal;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,17 +29,30 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let explain = args.explain;
     let isolation = args.isolation;
-    let push = args.push.then(outputs::registry);
-    let outputs: Vec<Output> = args
-        .output
-        .iter()
-        .map(|text| outputs::parse(text))
-        .chain(push.map(Ok))
-        .collect::<Result<_, _>>()?;
+    let metadata_file = args.metadata_file.clone();
+    let around = outputs::Surroundings {
+        stdout_is_terminal: std::io::stdout().is_terminal(),
+        engine: environment.engine(),
+        has_epoch: environment.source_date_epoch()?.is_some(),
+    };
+    let outputs = args.output.iter().map(|text| outputs::parse(text, &around));
+    let mut outputs: Vec<Output> = outputs.collect::<Result<_, _>>()?;
+    if args.push {
+        outputs.push(outputs::registry());
+    }
+    if args.load {
+        outputs.push(outputs::load(&around)?);
+    }
+    let streams = outputs.iter().filter(|it| it.is_stream()).count();
+    if streams > 1 || streams == 1 && quiet {
+        return Err(Failure::usage(
+            "standard output can take one thing: one archive, or the id of --quiet",
+        ));
+    }
     let mut build = requested(args, environment)?;
-    let mut dests: Vec<PathBuf> = Vec::new();
+    let mut dests: Vec<String> = Vec::new();
     for output in outputs {
-        dests.push(dest(&output));
+        dests.push(output.place());
         build = build.output(output);
     }
     let standing = sandbox::enter_by(isolation).map_err(Failure::Enter)?;
@@ -71,7 +85,21 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         Err(_) if interrupted.load(Ordering::SeqCst) => return Err(Failure::Interrupted),
         result => result?,
     };
+    if let Some(file) = metadata_file {
+        let text = format!("{:#}\n", image.metadata(&build_ref(&image)));
+        std::fs::write(&file, text)
+            .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
+    }
     finish(&image, &dests, mode, quiet, iidfile)
+}
+
+/// Names this build as buildx does: builder, node, and an id of its own.
+fn build_ref(image: &Image) -> String {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+    let now = now.map_or(0, |since| since.as_nanos());
+    let seed = format!("{now} {} {}", std::process::id(), image.stored.top().digest);
+    let id = builder_core::digest::Digest::of(seed.as_bytes()).hex();
+    format!("default/default/{}", &id[..25])
 }
 
 /// What is asked in place of a build.
@@ -93,6 +121,11 @@ fn asked(args: &BuildArgs) -> Result<Option<Call>, Failure> {
 
 /// Translates what only `build` has.
 fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failure> {
+    let annotations = args.annotation.iter().map(|text| {
+        builder_core::build::Annotation::parse(text)
+            .map_err(|error| Failure::usage(format!("--annotation {text}: {error}")))
+    });
+    let annotations: Vec<_> = annotations.collect::<Result<_, _>>()?;
     let mut build = no_cache(request(args.inputs, environment)?, &args.no_cache)?;
     let limits = match args.gc {
         Some(limits) => Some(limits),
@@ -107,6 +140,9 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
             return Err(Failure::usage(format!("--tag {name}: {error}")));
         }
         build = build.tag(name);
+    }
+    for annotation in annotations.into_iter().flatten() {
+        build = build.annotation(annotation);
     }
     for text in &args.secret {
         let (id, value) = secrets::read(text, environment)?;
@@ -191,12 +227,16 @@ async fn either(one: &mut Signal, other: &mut Signal) {
 /// Tells what was made.
 fn finish(
     image: &Image,
-    dests: &[PathBuf],
+    dests: &[String],
     mode: Mode,
     quiet: bool,
     iidfile: Option<PathBuf>,
 ) -> Result<(), Failure> {
-    let id = image.stored.config.digest;
+    // An index has no config: its own digest is what names it, as with buildx.
+    let id = match &image.stored.index {
+        Some(index) => index.digest,
+        None => image.stored.config.digest,
+    };
     if let Some(file) = iidfile {
         std::fs::write(&file, id.to_string())
             .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
@@ -205,28 +245,23 @@ fn finish(
         return render::result(&format!("{id}\n"));
     }
     if matches!(mode, Mode::Plain { .. } | Mode::Tty { .. }) {
-        let mut text = format!("image    {id}\nmanifest {}\n", image.stored.manifest.digest);
+        let mut text = match &image.stored.index {
+            Some(index) => format!("index    {}\n", index.digest),
+            None => format!("image    {id}\nmanifest {}\n", image.stored.manifest.digest),
+        };
         for (output, dest) in image.outputs.iter().zip(dests) {
             // What is pushed has been told by its name.
             if let Some(finished) = output
-                && !dest.as_os_str().is_empty()
+                && !dest.is_empty()
             {
-                let digest = finished.manifest.digest;
-                text += &format!("manifest {digest} in {}\n", dest.display());
+                let word = match finished.index {
+                    Some(_) => "index   ",
+                    None => "manifest",
+                };
+                text += &format!("{word} {} in {dest}\n", finished.top().digest);
             }
         }
         render::note(&text);
     }
     Ok(())
-}
-
-fn dest(output: &Output) -> PathBuf {
-    match output {
-        Output::OciArchive { dest, .. }
-        | Output::OciDirectory { dest, .. }
-        | Output::DockerArchive { dest, .. }
-        | Output::Local { dest }
-        | Output::Tar { dest } => dest.clone(),
-        _ => PathBuf::new(),
-    }
 }

@@ -54,8 +54,8 @@ pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build
         let (name, source) = build_context(text)?;
         build = build.build_context(name, source);
     }
-    if let Some(text) = &inputs.platform {
-        build = build.platform(platform(text)?);
+    if !inputs.platform.is_empty() {
+        build = build.platforms(platforms(&inputs.platform)?);
     }
     if let Some(seconds) = environment.source_date_epoch()? {
         build = build.source_date_epoch(seconds);
@@ -195,14 +195,15 @@ fn build_context(text: &str) -> Result<(String, NamedSource), Failure> {
     }
 }
 
-fn platform(text: &str) -> Result<Platform, Failure> {
-    if text.contains(',') {
-        return Err(Failure::usage(format!(
-            "--platform {text}: more than one platform is not supported yet"
-        )));
-    }
-    Platform::parse(text, &Platform::host())
-        .map_err(|error| Failure::usage(format!("--platform {text}: {error}")))
+/// Reads a list; `local` is this machine's platform.
+fn platforms(texts: &[String]) -> Result<Vec<Platform>, Failure> {
+    let parts = texts.iter().flat_map(|text| text.split(','));
+    let parse = |text: &str| match text.trim() {
+        "local" => Ok(Platform::host()),
+        text => Platform::parse(text, &Platform::host())
+            .map_err(|error| Failure::usage(format!("--platform {text}: {error}"))),
+    };
+    parts.map(parse).collect()
 }
 
 #[cfg(test)]
@@ -248,10 +249,9 @@ mod tests {
                 "neither a directory",
             ),
             (
-                platform("linux/amd64,linux/arm64").map(drop),
-                "more than one",
+                platforms(&["linux/amd64,a/b/c/d".to_owned()]).map(drop),
+                "a/b/c/d",
             ),
-            (platform("a/b/c/d").map(drop), "a/b/c/d"),
             (build_context("a").map(drop), "NAME=VALUE"),
             (
                 build_context("a=/no/such/place").map(drop),

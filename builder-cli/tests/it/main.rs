@@ -12,6 +12,7 @@
 //! | `prune`       | `du` adds up to what the disk says, `prune` removes what it should         |
 //! | `commands`    | every folder of `testdata/cli/`: what commands print, their help and their errors |
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
+//! | `exports`     | streams, metadata, annotations, several platforms, loading into an engine  |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rungs`       | every way of running steps makes the same layers                           |
@@ -38,6 +39,7 @@ mod contexts;
 mod crash;
 mod escape;
 mod explain;
+mod exports;
 mod fixture;
 mod full_disk;
 mod hostile_contexts;

@@ -1,14 +1,16 @@
 //! From layers to an image: config, history, manifest; layers compressed where an output wants it.
 
+use std::collections::BTreeMap;
+
 use crate::cache::Layer;
 use crate::export::Finished;
 use crate::image::time::{parse_rfc3339, rfc3339};
-use crate::image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
-use crate::layer::compression::Compression;
+use crate::image::{Descriptor, ImageConfig, Manifest, media_type};
 use crate::plan::Plan;
 use crate::solve::{Inputs, Solved};
 
 use super::BuildError;
+use super::output::ImageOptions;
 
 /// Completes the config: `rootfs`, and times that depend on layers alone, so that a cached build gives the same image.
 pub(super) fn config(plan: &Plan, layers: &[Layer], base_created: Option<String>) -> ImageConfig {
@@ -44,25 +46,46 @@ pub(super) fn finish(
     inputs: &Inputs,
     config: &ImageConfig,
     solved: &Solved,
-    how: Compression,
-    names: &[Reference],
+    how: &ImageOptions,
+    annotations: BTreeMap<String, String>,
 ) -> Result<Finished, BuildError> {
     let blobs = inputs.store.blobs();
     let bytes = config.to_bytes();
     blobs.put(&bytes)?;
-    let config = Descriptor::of(media_type::OCI_CONFIG, &bytes);
+    let mut config = Descriptor::of(media_type::OCI_CONFIG, &bytes);
     let mut descriptors = Vec::new();
     for layer in &solved.layers {
         let Layer { diff_id, blob, .. } = layer;
-        descriptors.push(inputs.compressor.get(*diff_id, blob, how, false)?);
+        let compression = how.compression;
+        descriptors.push(inputs.compressor.get(*diff_id, blob, compression, false)?);
     }
-    let manifest = Manifest::new(config.clone(), descriptors.clone(), Default::default());
+    if how.docker_types {
+        config.media_type = media_type::DOCKER_CONFIG.to_owned();
+        for layer in &mut descriptors {
+            layer.media_type = docker_layer(&layer.media_type).to_owned();
+        }
+    }
+    let mut manifest = Manifest::new(config.clone(), descriptors.clone(), annotations);
+    if how.docker_types {
+        manifest.media_type = Some(media_type::DOCKER_MANIFEST.to_owned());
+    }
     let bytes = manifest.to_bytes();
     blobs.put(&bytes)?;
     Ok(Finished {
         manifest: manifest.descriptor(),
         config,
         layers: descriptors,
-        names: names.to_vec(),
+        names: Vec::new(),
+        index: None,
+        others: Vec::new(),
     })
+}
+
+fn docker_layer(oci: &str) -> &str {
+    match oci {
+        media_type::OCI_LAYER => media_type::DOCKER_LAYER,
+        media_type::OCI_LAYER_GZIP => media_type::DOCKER_LAYER_GZIP,
+        media_type::OCI_LAYER_ZSTD => media_type::DOCKER_LAYER_ZSTD,
+        other => other,
+    }
 }

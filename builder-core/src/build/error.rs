@@ -67,6 +67,15 @@ pub enum BuildError {
         name: String,
         source: Box<RegistryError>,
     },
+    #[error("annotation `{key}`: {reason}")]
+    Annotation { key: String, reason: &'static str },
+    #[error("a docker archive holds one platform: build one at a time, or write type=oci")]
+    ManyPlatforms,
+    #[error("cannot reach the engine at {engine}: {source}")]
+    Engine {
+        engine: String,
+        source: std::io::Error,
+    },
     #[error("no store was given: call `Build::store`")]
     NoStore,
     #[error("a worker thread ended early: {0}")]

@@ -5,21 +5,26 @@
 //! [`Build::targets`] and [`Build::outline`] what can be asked for. Nothing is read from the environment: what the command line finds there comes in
 //! through the setters.
 
+mod annotations;
 mod assemble;
 mod base_images;
 mod call;
 mod check;
 mod context;
+mod deliver;
 mod error;
+mod labelled;
+mod metadata;
 mod output;
 mod prepare;
 mod push;
 mod request;
 mod steps;
 
+pub use annotations::{Annotation, AnnotationError, Level};
 pub use call::Listing;
 pub use check::Checked;
 pub use context::{Context, NamedSource, NamedSourceError, Stream};
 pub use error::{BuildError, ChecksError, Located};
-pub use output::Output;
+pub use output::{Dest, Engine, ImageOptions, Output, Sink};
 pub use request::{Build, Image, Planned, last_build};

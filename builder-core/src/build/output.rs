@@ -1,9 +1,11 @@
 //! Where results go.
 
-use std::path::PathBuf;
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex};
 
 use super::BuildError;
-
+use super::annotations::Annotation;
 use crate::image::Reference;
 use crate::layer::compression::Compression;
 
@@ -11,44 +13,153 @@ use crate::layer::compression::Compression;
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum Output {
-    /// An OCI image layout as one tar file.
-    OciArchive {
-        dest: PathBuf,
-        compression: Compression,
-    },
+    /// The store alone, under further names.
+    Store { names: Vec<Reference> },
+    /// An OCI image layout as one tar.
+    OciArchive { dest: Dest, image: ImageOptions },
     /// An OCI image layout as a directory.
-    OciDirectory {
-        dest: PathBuf,
-        compression: Compression,
-    },
+    OciDirectory { dest: PathBuf, image: ImageOptions },
     /// An archive for `docker load`.
-    DockerArchive {
-        dest: PathBuf,
-        compression: Compression,
-    },
-    /// The files of the image, in a directory; owned by whoever runs the build.
+    DockerArchive { dest: Dest, image: ImageOptions },
+    /// A registry, under the image's own names or those of the build.
+    Registry { image: ImageOptions },
+    /// A Docker or Podman engine, by its socket.
+    Engine { at: Engine, image: ImageOptions },
+    /// The files of the image, in a directory; owned by whoever runs the build. Of several platforms each has a
+    /// directory of its own.
     Local { dest: PathBuf },
     /// The files of the image as a tar, owners as they are.
-    Tar { dest: PathBuf },
-    /// A registry; without names of its own, under those of the build.
-    Registry {
-        names: Vec<Reference>,
-        compression: Compression,
-    },
+    Tar { dest: Dest },
+}
+
+/// How an image is written.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct ImageOptions {
+    pub compression: Compression,
+    /// Names in place of the build's.
+    pub names: Option<Vec<Reference>>,
+    pub annotations: Vec<Annotation>,
+    /// Docker's media types in place of OCI's.
+    pub docker_types: bool,
+    /// Attestations refer to their image as OCI 1.1 has it (`subject`), besides the entry in the index.
+    pub referrers: bool,
+}
+
+impl ImageOptions {
+    /// Returns options with this compression and nothing else.
+    pub fn compressed(compression: Compression) -> Self {
+        ImageOptions {
+            compression,
+            ..ImageOptions::default()
+        }
+    }
+}
+
+/// Where bytes go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Dest {
+    /// A file, replaced once all is written.
+    File(PathBuf),
+    Stream(Sink),
+}
+
+impl From<PathBuf> for Dest {
+    fn from(path: PathBuf) -> Self {
+        Dest::File(path)
+    }
+}
+
+impl std::fmt::Display for Dest {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Dest::File(path) => write!(f, "{}", path.display()),
+            Dest::Stream(_) => f.write_str("standard output"),
+        }
+    }
+}
+
+/// A writer that is used once.
+#[derive(Clone)]
+pub struct Sink(Arc<Mutex<Box<dyn Write + Send>>>);
+
+impl Sink {
+    pub fn new(writer: impl Write + Send + 'static) -> Self {
+        Sink(Arc::new(Mutex::new(Box::new(writer))))
+    }
+}
+
+impl Write for Sink {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        let poisoned = |_| std::io::Error::other("an earlier write ended early");
+        self.0.lock().map_err(poisoned)?.write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let poisoned = |_| std::io::Error::other("an earlier write ended early");
+        self.0.lock().map_err(poisoned)?.flush()
+    }
+}
+
+impl std::fmt::Debug for Sink {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Sink")
+    }
+}
+
+impl PartialEq for Sink {
+    fn eq(&self, other: &Self) -> bool {
+        Arc::ptr_eq(&self.0, &other.0)
+    }
+}
+
+impl Eq for Sink {}
+
+/// How an engine is reached.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Engine {
+    Unix(PathBuf),
+    /// `host:port`, in the clear.
+    Tcp(String),
+}
+
+impl std::fmt::Display for Engine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Engine::Unix(path) => write!(f, "unix://{}", path.display()),
+            Engine::Tcp(host) => write!(f, "tcp://{host}"),
+        }
+    }
 }
 
 impl Output {
     /// Refuses, before anything is built, a destination that cannot be written.
     pub(super) fn check(&self) -> Result<(), BuildError> {
-        let (dest, is_directory) = match self {
+        let (dest, is_directory): (&Path, bool) = match self {
             Output::OciArchive { dest, .. }
             | Output::DockerArchive { dest, .. }
-            | Output::Tar { dest } => (dest, false),
+            | Output::Tar { dest } => match dest {
+                Dest::File(path) => (path, false),
+                Dest::Stream(_) => return Ok(()),
+            },
             Output::OciDirectory { dest, .. } | Output::Local { dest } => (dest, true),
-            Output::Registry { .. } => return Ok(()),
+            Output::Engine {
+                at: Engine::Unix(socket),
+                ..
+            } => {
+                return match socket.exists() {
+                    true => Ok(()),
+                    false => Err(BuildError::Destination {
+                        dest: socket.clone(),
+                        reason: "no engine listens there",
+                    }),
+                };
+            }
+            Output::Engine { .. } | Output::Store { .. } | Output::Registry { .. } => {
+                return Ok(());
+            }
         };
         let wrong = |reason| {
-            let dest = dest.clone();
+            let dest = dest.to_owned();
             Err(BuildError::Destination { dest, reason })
         };
         match (std::fs::metadata(dest), is_directory) {
@@ -68,14 +179,40 @@ impl Output {
         }
     }
 
-    /// Returns how the layers of an image output are compressed; `None` for a tree of files.
-    pub(super) fn compression(&self) -> Option<Compression> {
+    /// Returns how the image is written; `None` for a tree of files and for the store.
+    pub(super) fn image(&self) -> Option<&ImageOptions> {
         match self {
-            Output::OciArchive { compression, .. }
-            | Output::OciDirectory { compression, .. }
-            | Output::DockerArchive { compression, .. }
-            | Output::Registry { compression, .. } => Some(*compression),
-            Output::Local { .. } | Output::Tar { .. } => None,
+            Output::OciArchive { image, .. }
+            | Output::OciDirectory { image, .. }
+            | Output::DockerArchive { image, .. }
+            | Output::Registry { image }
+            | Output::Engine { image, .. } => Some(image),
+            Output::Local { .. } | Output::Tar { .. } | Output::Store { .. } => None,
+        }
+    }
+
+    /// Whether the output is a stream of the caller's.
+    pub fn is_stream(&self) -> bool {
+        match self {
+            Output::OciArchive { dest, .. }
+            | Output::DockerArchive { dest, .. }
+            | Output::Tar { dest } => matches!(dest, Dest::Stream(_)),
+            _ => false,
+        }
+    }
+
+    /// Returns the place of the output, for people.
+    pub fn place(&self) -> String {
+        match self {
+            // Told by its names.
+            Output::Store { .. } | Output::Registry { .. } => String::new(),
+            Output::OciArchive { dest, .. }
+            | Output::DockerArchive { dest, .. }
+            | Output::Tar { dest } => dest.to_string(),
+            Output::OciDirectory { dest, .. } | Output::Local { dest } => {
+                dest.display().to_string()
+            }
+            Output::Engine { at, .. } => at.to_string(),
         }
     }
 }

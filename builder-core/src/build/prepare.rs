@@ -124,11 +124,11 @@ impl Build {
     }
 
     /// Has the named contexts on this machine that `plan` copies from.
-    pub(super) async fn with_named_here(
-        mut self,
+    pub(super) async fn have_named(
+        &mut self,
         plan: &Plan,
         store: &Store,
-    ) -> Result<Self, BuildError> {
+    ) -> Result<(), BuildError> {
         for vertex in &plan.vertices {
             let Op::Context { name: Some(name) } = &vertex.op else {
                 continue;
@@ -149,7 +149,7 @@ impl Build {
                 self.prepared.insert(key, prepared);
             }
         }
-        Ok(self)
+        Ok(())
     }
 
     async fn had(&self, context: &Context, store: &Store) -> Result<Had, BuildError> {

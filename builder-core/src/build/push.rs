@@ -14,7 +14,7 @@ use crate::store::Store;
 /// Refuses, before anything is built, a push without a name.
 pub(super) fn check(outputs: &[Output], names: &[Reference]) -> Result<(), BuildError> {
     let nameless = outputs.iter().any(|output| match output {
-        Output::Registry { names: own, .. } => own.is_empty() && names.is_empty(),
+        Output::Registry { image } => image.names.as_deref().unwrap_or(names).is_empty(),
         _ => false,
     });
     match nameless {
@@ -34,15 +34,11 @@ pub(super) async fn push_all(
 ) -> Result<(), BuildError> {
     let mut step = first;
     for (output, finished) in outputs.iter().zip(&image.outputs) {
-        let (Output::Registry { names, .. }, Some(finished)) = (output, finished) else {
+        let (Output::Registry { .. }, Some(finished)) = (output, finished) else {
             continue;
         };
-        let names = match names.is_empty() {
-            true => &finished.names,
-            false => names,
-        };
-        for name in names {
-            let top = finished.manifest.clone();
+        for name in &finished.names {
+            let top = finished.top().clone();
             let records = store.records();
             let contents = Contents::read(&top, store.blobs());
             let failed = |source| BuildError::Push {

@@ -9,26 +9,28 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio_util::sync::CancellationToken;
 
+use super::annotations::Annotation;
 use super::assemble;
 use super::base_images::{Bases, info};
 use super::check::RemarksError;
 use super::context::{Context, NamedSource};
+use super::deliver::{Delivery, Solution};
 use super::error::{BuildError, ChecksError, Located};
+use super::labelled::Labelled;
 use super::output::Output;
 use super::prepare::Prepared;
 use super::push::{self, push_all};
 use super::steps::Steps;
 use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
-use crate::export::{self, Compressor, Destination, Finished};
+use crate::export::{Compressor, Finished};
 use crate::image::{Platform, Reference};
-use crate::layer::compression::Compression;
 use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, Step, step};
 use crate::progress::{Event, EventSink};
 use crate::registry::{Client, ClientOptions, Resolved, note_origin};
 use crate::sandbox::{HelperPath, Rung, Standing};
 use crate::snapshot::{Copied, Overlay, Snapshotter};
-use crate::solve::{Inputs, NoCache, SolveOptions, Solved, forced, solve};
+use crate::solve::{Inputs, NoCache, SolveError, SolveOptions, forced, solve};
 use crate::store::Store;
 
 const HOSTNAME: &str = "buildkitsandbox";
@@ -50,6 +52,8 @@ pub struct Build {
     pub(super) plan: PlanOptions,
     pub(super) named: BTreeMap<String, NamedSource>,
     outputs: Vec<Output>,
+    platforms: Vec<Platform>,
+    annotations: Vec<Annotation>,
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     no_cache: NoCache,
     max_layer_bytes: Option<u64>,
@@ -72,7 +76,20 @@ pub struct Image {
     pub stored: Finished,
     /// What each output got, in order; `None` for a tree of files.
     pub outputs: Vec<Option<Finished>>,
+    /// The first of [`platforms`](Self::platforms).
     pub platform: Platform,
+    pub platforms: Vec<Platform>,
+    /// What it is called in the store.
+    pub names: Vec<Reference>,
+}
+
+/// What the rounds of a build, one a platform, have in common.
+struct Round<'a> {
+    store: &'a Store,
+    standing: Option<&'a Standing>,
+    deadline: Option<(Instant, Duration)>,
+    is_first: bool,
+    many: bool,
 }
 
 /// A plan, with the file it was made from.
@@ -97,6 +114,8 @@ impl Build {
             plan: PlanOptions::default(),
             named: BTreeMap::new(),
             outputs: Vec::new(),
+            platforms: Vec::new(),
+            annotations: Vec::new(),
             secrets: BTreeMap::new(),
             no_cache: NoCache::default(),
             max_layer_bytes: None,
@@ -164,6 +183,28 @@ impl Build {
     #[must_use]
     pub fn platform(mut self, platform: Platform) -> Self {
         self.plan.platform = platform;
+        self
+    }
+
+    /// Sets the platforms of the result: with several, an index of one image each.
+    #[must_use]
+    pub fn platforms(mut self, platforms: impl IntoIterator<Item = Platform>) -> Self {
+        self.platforms.clear();
+        for platform in platforms {
+            if !self.platforms.contains(&platform) {
+                self.platforms.push(platform);
+            }
+        }
+        if let Some(first) = self.platforms.first() {
+            self.plan.platform = first.clone();
+        }
+        self
+    }
+
+    /// Adds an annotation to the image, in the store and in every output.
+    #[must_use]
+    pub fn annotation(mut self, annotation: Annotation) -> Self {
+        self.annotations.push(annotation);
         self
     }
 
@@ -488,58 +529,61 @@ impl Build {
             prepared = self.with_context_here(&store) => prepared?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         };
-        let planned = tokio::select! {
-            planned = self.plan_in(&store) => planned?,
-            () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
+        let platforms = match self.platforms.is_empty() {
+            true => vec![self.plan.platform.clone()],
+            false => self.platforms.clone(),
         };
-        self = tokio::select! {
-            prepared = self.with_named_here(&planned.plan, &store) => prepared?,
-            () = cancel.cancelled() => return Err(BuildError::Cancelled),
-        };
-        let Planned {
-            plan,
-            file,
-            text,
-            bases,
-        } = planned;
-        self.remark(&file, &text, &bases, events.as_ref())?;
-        let base_created = base_created(&plan, &bases);
-        let forced = forced(&plan, &text, &self.no_cache);
-        for what in &forced.unmet {
-            events.emit(Event::Warning {
-                vertex: None,
-                line: None,
-                message: format!("no step to run without the cache: {what} has none that is built"),
-            });
+        let mut solutions = Vec::new();
+        let mut vertices = 0;
+        let many = platforms.len() > 1;
+        for platform in platforms {
+            let label = many.then(|| platform.to_string());
+            self.plan.platform = platform;
+            let sink: Arc<dyn EventSink> = match label {
+                Some(label) => Arc::new(Labelled::new(events.clone(), label, vertices)),
+                None => events.clone(),
+            };
+            let round = Round {
+                store: &store,
+                standing: standing.as_ref(),
+                deadline,
+                is_first: solutions.is_empty(),
+                many,
+            };
+            let solution = self.solved(&round, &sink).await?;
+            vertices += solution.inputs.plan.vertices.len();
+            solutions.push(solution);
         }
-        let mut inputs = self.inputs(plan, bases, &store, standing.as_ref(), &events, deadline)?;
-        inputs.options.forced = forced.vertices;
-        let inputs = Arc::new(inputs);
-        let fail = move |error: crate::solve::SolveError| {
-            let span = error.span;
-            BuildError::Solve(Box::new(located(error, &file, &text, span)))
-        };
-        let solved = solve(inputs.clone()).await.map_err(&fail)?;
-        crate::solve::fetch_layers(&inputs, &solved)
-            .await
-            .map_err(&fail)?;
-        let outputs = self.outputs.clone();
-        let gc = self.gc.clone().filter(|_| solved.ran);
-        for layer in &solved.layers {
+        let ran = solutions.iter().any(|solution| solution.solved.ran);
+        let gc = self.gc.clone().filter(|_| ran);
+        let layers = solutions
+            .iter()
+            .flat_map(|solution| &solution.solved.layers);
+        for layer in layers {
             if let Some(Ok(origin)) = layer.origin.as_deref().map(str::parse::<Reference>) {
                 note_origin(store.records(), &origin, [&layer.blob.digest])?;
             }
         }
-        let steps = u32::try_from(inputs.plan.vertices.len()).unwrap_or(u32::MAX);
+        let steps = u32::try_from(vertices).unwrap_or(u32::MAX);
         let (kept, shown) = (store.clone(), events.clone());
+        let (client, outputs) = (self.client.clone(), self.outputs.clone());
+        let fail = |error: SolveError| BuildError::Solve(Box::new(located(error, "", "", None)));
         let exported = tokio::task::spawn_blocking(move || {
-            let config = assemble::config(&inputs.plan, &solved.layers, base_created);
-            export_all(&inputs, &config, &solved, &outputs, &names, &store, &fail)
+            let delivery = Delivery {
+                solutions: &solutions,
+                outputs: &self.outputs,
+                names: &names,
+                annotations: &self.annotations,
+                store: &store,
+                events: events.as_ref(),
+                fail: &fail,
+            };
+            delivery.deliver()
         });
         let worker = |error: tokio::task::JoinError| BuildError::Worker(error.to_string());
         let image = exported.await.map_err(worker)??;
-        let client = Client::new(self.client.clone());
-        let pushed = push_all(&self.outputs, &image, &client, &kept, steps, shown.as_ref());
+        let client = Client::new(client);
+        let pushed = push_all(&outputs, &image, &client, &kept, steps, shown.as_ref());
         tokio::select! {
             pushed = pushed => pushed?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
@@ -549,6 +593,70 @@ impl Build {
             held.await.map_err(worker)?;
         }
         Ok(image)
+    }
+
+    /// Plans and solves for one platform.
+    async fn solved(
+        &mut self,
+        round: &Round<'_>,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Solution, BuildError> {
+        let &Round {
+            store,
+            standing,
+            deadline,
+            is_first,
+            many,
+        } = round;
+        let planned = tokio::select! {
+            planned = self.plan_in(store) => planned?,
+            () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            had = self.have_named(&planned.plan, store) => had?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let Planned {
+            plan,
+            file,
+            text,
+            bases,
+        } = planned;
+        if is_first {
+            self.remark(&file, &text, &bases, events.as_ref())?;
+        }
+        let base_created = base_created(&plan, &bases);
+        let forced = forced(&plan, &text, &self.no_cache);
+        for what in &forced.unmet {
+            events.emit(Event::Warning {
+                vertex: None,
+                line: None,
+                message: format!("no step to run without the cache: {what} has none that is built"),
+            });
+        }
+        let mut inputs = self.inputs(plan, bases, store, standing, events, deadline)?;
+        inputs.options.forced = forced.vertices;
+        if many {
+            // Each platform is compared with itself.
+            inputs.options.project += &format!(" {}", inputs.plan.platform);
+        }
+        let inputs = Arc::new(inputs);
+        let fail = move |error: SolveError| {
+            let span = error.span;
+            BuildError::Solve(Box::new(located(error, &file, &text, span)))
+        };
+        let solved = solve(inputs.clone()).await.map_err(&fail)?;
+        crate::solve::fetch_layers(&inputs, &solved)
+            .await
+            .map_err(&fail)?;
+        let config = assemble::config(&inputs.plan, &solved.layers, base_created);
+        Ok(Solution {
+            inputs,
+            config,
+            solved,
+            attestations: Vec::new(),
+        })
     }
 
     /// Tells what is questionable in the file.
@@ -673,7 +781,9 @@ impl Build {
             snapshots,
             compressor: Compressor::new(
                 store.clone(),
-                self.outputs.iter().filter_map(Output::compression),
+                self.outputs
+                    .iter()
+                    .filter_map(|it| Some(it.image()?.compression)),
                 0,
             ),
             client: Client::new(self.client.clone()),
@@ -755,69 +865,4 @@ fn base_created(plan: &Plan, bases: &BTreeMap<Base, Resolved>) -> Option<String>
         is_ground.then(|| base.created.clone())?
     });
     times.max()
-}
-
-fn export_all(
-    inputs: &Inputs,
-    config: &crate::image::ImageConfig,
-    solved: &Solved,
-    outputs: &[Output],
-    names: &[Reference],
-    store: &Store,
-    fail: &dyn Fn(crate::solve::SolveError) -> BuildError,
-) -> Result<Image, BuildError> {
-    let stored = assemble::finish(inputs, config, solved, Compression::None, names)?;
-    let tell = |what: String| inputs.events.emit(Event::Exported { what });
-    let mut done = Vec::new();
-    for output in outputs {
-        let finished = match output.compression() {
-            Some(how) => Some(assemble::finish(inputs, config, solved, how, names)?),
-            None => None,
-        };
-        let blobs = store.blobs();
-        let dest = match (output, &finished) {
-            (Output::OciArchive { dest, .. }, Some(image)) => {
-                export::oci_archive(image, blobs, Destination::File(dest))?;
-                dest
-            }
-            (Output::OciDirectory { dest, .. }, Some(image)) => {
-                export::oci_directory(image, blobs, dest)?;
-                dest
-            }
-            (Output::DockerArchive { dest, .. }, Some(image)) => {
-                export::docker_archive(image, blobs, Destination::File(dest))?;
-                dest
-            }
-            (Output::Local { dest }, _) => {
-                let tree = crate::solve::result_tree(inputs, solved).map_err(fail)?;
-                export::local_directory(tree.as_deref(), dest, inputs.plan.source_date_epoch)?;
-                dest
-            }
-            (Output::Tar { dest }, _) => {
-                let tree = crate::solve::result_tree(inputs, solved).map_err(fail)?;
-                export::tree_archive(tree.as_deref(), dest, inputs.plan.source_date_epoch)?;
-                dest
-            }
-            (Output::Registry { .. }, _) => {
-                done.push(finished);
-                continue;
-            }
-            _ => continue,
-        };
-        tell(format!("writing {}", dest.display()));
-        done.push(finished);
-    }
-    inputs.events.emit(Event::Built {
-        image: stored.config.digest.to_string(),
-        manifest: stored.manifest.digest.to_string(),
-    });
-    for name in names {
-        store.tag(name, stored.manifest.clone())?;
-        tell(format!("naming to {name}"));
-    }
-    Ok(Image {
-        stored,
-        outputs: done,
-        platform: inputs.plan.platform.clone(),
-    })
 }

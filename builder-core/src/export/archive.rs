@@ -102,18 +102,22 @@ fn deliver(
         path: path.to_owned(),
         source,
     };
+    let mut file = beside(path).map_err(failed)?;
+    write(image, blobs, docker_manifest, file.as_file_mut(), &failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+/// Makes a file that takes the place of `path` once it is whole.
+pub(super) fn beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
     let parent = match path.parent() {
         Some(parent) if parent != Path::new("") => parent,
         _ => Path::new("."),
     };
-    let mut file = tempfile::Builder::new()
+    tempfile::Builder::new()
         .prefix(".export-")
         .permissions(fs::Permissions::from_mode(0o666))
         .tempfile_in(parent)
-        .map_err(failed)?;
-    write(image, blobs, docker_manifest, file.as_file_mut(), &failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
 }
 
 /// Writes the members, sorted by name: `blobs/…`, `index.json`, `manifest.json`, `oci-layout`.

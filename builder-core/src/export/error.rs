@@ -39,6 +39,8 @@ pub enum ExportError {
     /// A layer that was given up while it was compressed.
     #[error("the layer was not kept")]
     Unnamed,
+    #[error("the engine answers {status}: {message}")]
+    Engine { status: String, message: String },
     #[error("reading the image's files: {0}")]
     Read(ContextError),
     #[error(transparent)]

@@ -19,6 +19,10 @@ pub struct Finished {
     pub layers: Vec<Descriptor>,
     /// What it shall be called; none is fine.
     pub names: Vec<Reference>,
+    /// What stands above the manifest, where there are several platforms or attestations.
+    pub index: Option<Descriptor>,
+    /// All else that the index leads to.
+    pub others: Vec<Descriptor>,
 }
 
 /// One image of Docker's `manifest.json`.
@@ -120,14 +124,21 @@ fn entries(top: &Descriptor, names: &[Reference]) -> Vec<Descriptor> {
 }
 
 impl Finished {
+    /// Returns what a name of the image stands for: the index, or else the manifest.
+    pub fn top(&self) -> &Descriptor {
+        self.index.as_ref().unwrap_or(&self.manifest)
+    }
+
     fn blobs(&self) -> Vec<&Descriptor> {
         let mut blobs = vec![&self.manifest, &self.config];
         blobs.extend(&self.layers);
+        blobs.extend(&self.index);
+        blobs.extend(&self.others);
         blobs
     }
 
     fn entries(&self) -> Vec<Descriptor> {
-        entries(&self.manifest, &self.names)
+        entries(self.top(), &self.names)
     }
 
     fn unreadable(&self) -> Option<String> {

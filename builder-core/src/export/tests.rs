@@ -53,6 +53,8 @@ fn fixture(names: &[&str]) -> Fixture {
         config: descriptor,
         layers,
         names: names.iter().map(|it| it.parse().expect(it)).collect(),
+        index: None,
+        others: Vec::new(),
     };
     Fixture { dir, store, image }
 }

@@ -4,12 +4,14 @@ use std::fs::{self, File};
 use std::io::{self, BufWriter};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::Path;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::ExportError;
-use crate::context::{Node, NodeKind, Tree};
+use super::archive::beside;
+use super::{Destination, ExportError};
+use crate::context::{Node, NodeKind, Tree, join_path};
 use crate::layer::{Entry, EntryKind, LayerError, Writer, WriterOptions, order};
 
 /// Writes the files of `tree` below `dest`, which is made where it is missing; what else it holds is kept.
@@ -169,37 +171,70 @@ impl Local<'_> {
     }
 }
 
-/// Writes the files of `tree` as one tar, owners and attributes included.
+/// A tree (`None`: an empty one) and the directory that it goes into; empty for the root.
+pub type Placed = (String, Option<Arc<dyn Tree>>);
+
+/// Writes the files of `trees` as one tar, owners and attributes included, each below its directory.
 ///
 /// # Errors
-/// Where a file cannot be read, or `dest` cannot be written; `dest` is then as it was.
+/// Where a file cannot be read, or the destination cannot be written; a file there is then as it was.
 pub fn tree_archive(
-    tree: Option<&dyn Tree>,
-    dest: &Path,
+    trees: &[Placed],
+    destination: Destination<'_>,
     clamp_mtime: Option<i64>,
 ) -> Result<(), ExportError> {
+    let path = match destination {
+        Destination::Writer(out) => {
+            return write(trees, out, clamp_mtime, &ExportError::Stream);
+        }
+        Destination::File(path) => path,
+    };
     let failed = |source: io::Error| ExportError::Write {
-        path: dest.to_owned(),
+        path: path.to_owned(),
         source,
     };
-    let parent = match dest.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let file = tempfile::NamedTempFile::new_in(parent).map_err(failed)?;
-    // Apart, as the errors of a named one speak of its passing name.
-    let (file, place) = file.into_parts();
+    let mut file = beside(path).map_err(failed)?;
+    write(trees, file.as_file_mut(), clamp_mtime, &failed)?;
+    file.persist(path).map_err(|error| failed(error.error))?;
+    Ok(())
+}
+
+fn write(
+    trees: &[Placed],
+    out: impl io::Write,
+    clamp_mtime: Option<i64>,
+    failed: &dyn Fn(io::Error) -> ExportError,
+) -> Result<(), ExportError> {
     let unwritten = |error| match error {
         LayerError::Stream { source, .. } => failed(source),
         other => ExportError::Layer(other),
     };
-    let out = BufWriter::new(file);
-    let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
-    if let Some(tree) = tree {
+    let mut writer = Writer::new(BufWriter::new(out), WriterOptions { clamp_mtime });
+    for (directory, tree) in trees {
+        if !directory.is_empty() {
+            let entry = Entry {
+                path: directory.clone().into_bytes(),
+                kind: EntryKind::Directory,
+                mode: 0o755,
+                uid: 0,
+                gid: 0,
+                mtime: clamp_mtime.unwrap_or(0),
+                xattrs: Default::default(),
+            };
+            let written = writer.append(&entry, &mut io::empty());
+            written.map_err(unwritten)?;
+        }
+        let Some(tree) = tree.as_deref() else {
+            continue;
+        };
         let mut pairs = Vec::new();
         let mut links = std::collections::HashMap::new();
         for node in tree.walk(b"").map_err(ExportError::Read)? {
-            if let Some(entry) = entry(tree, &node, &mut links)? {
+            if let Some(mut entry) = entry(tree, &node, &mut links)? {
+                entry.path = join_path(directory.as_bytes(), &entry.path);
+                if let EntryKind::Hardlink { target } = &mut entry.kind {
+                    *target = join_path(directory.as_bytes(), target);
+                }
                 pairs.push((entry, node));
             }
         }
@@ -215,13 +250,8 @@ pub fn tree_archive(
             written.map_err(unwritten)?;
         }
     }
-    let (out, _) = writer.finish().map_err(unwritten)?;
-    let file = out
-        .into_inner()
-        .map_err(|error| failed(error.into_error()))?;
-    rustix::fs::fchmod(&file, Mode::from_raw_mode(0o644)).map_err(|error| failed(error.into()))?;
-    place.persist(dest).map_err(|error| failed(error.error))?;
-    Ok(())
+    let (mut out, _) = writer.finish().map_err(unwritten)?;
+    io::Write::flush(&mut out).map_err(failed)
 }
 
 fn entry(

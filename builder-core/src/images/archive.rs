@@ -157,6 +157,8 @@ pub(super) fn finished(image: &Image, names: Vec<Reference>) -> Finished {
     let mut manifest = image.manifest_descriptor.clone();
     manifest.platform = Some(image.config.platform());
     Finished {
+        index: None,
+        others: Vec::new(),
         manifest,
         config: image.manifest.config.clone(),
         layers: image.manifest.layers.clone(),

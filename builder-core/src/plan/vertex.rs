@@ -54,6 +54,8 @@ pub struct Vertex {
     pub line: Option<u32>,
     /// Name of the stage, or its number; empty for sources.
     pub stage: String,
+    /// For which platform a RUN's programs are.
+    pub platform: Option<Platform>,
     /// Vertices that must be done first although nothing of them is used (`FROM --after`).
     pub after: Vec<Input>,
 }

@@ -43,6 +43,7 @@ mod child;
 mod chroot;
 mod command;
 mod doctor;
+mod emulation;
 mod enter;
 mod error;
 mod helper;
@@ -60,6 +61,7 @@ mod spec;
 mod stand_in;
 
 pub use doctor::{Diagnosis, DoctorError, Missed, examine};
+pub use emulation::{Emulation, emulation};
 pub use enter::{Standing, enter, enter_by, probe_overlay};
 pub use error::{InitError, SandboxError};
 pub use helper::{Exit, Helper, HelperPath, Killer, Running};

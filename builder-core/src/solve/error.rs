@@ -5,6 +5,7 @@ use std::time::Duration;
 use crate::context::ContextError;
 use crate::digest::Digest;
 use crate::dockerfile::Span;
+use crate::image::Platform;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
 use crate::snapshot::SnapshotError;
@@ -83,6 +84,12 @@ pub enum SolveErrorKind {
     NotAllowed { flag: String, needs: String },
     #[error("no RUN can be run here: {reason}")]
     NoSteps { reason: String },
+    #[error("a RUN for {platform} cannot run on this machine ({host}): {reason}")]
+    NoEmulation {
+        platform: Box<Platform>,
+        host: Box<Platform>,
+        reason: &'static str,
+    },
     #[error("secret `{id}` is required but was not given")]
     MissingSecret { id: String },
     #[error("the image has {diff_ids} layers in its config but {layers} in its manifest")]
@@ -150,6 +157,11 @@ impl SolveErrorKind {
             SolveErrorKind::NotAllowed { needs, .. } => Some(format!(
                 "it gives the step more of this machine than others get: if you trust it, --allow {needs}"
             )),
+            SolveErrorKind::NoEmulation { .. } => Some(
+                "install an emulator (Debian: packages qemu-user-static and binfmt-support), or build the stage on \
+                 `FROM --platform=$BUILDPLATFORM`"
+                    .to_owned(),
+            ),
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),

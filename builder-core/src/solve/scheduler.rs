@@ -18,8 +18,10 @@ use super::{SolveError, SolveErrorKind, entitlement, keys};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::context::Tree;
 use crate::digest::Digest;
+use crate::image::Platform;
 use crate::plan::{Base, Input, Op, Plan, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
+use crate::sandbox::{Emulation, emulation};
 
 /// A solved plan.
 #[derive(Debug, Clone)]
@@ -58,6 +60,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let history = History::new(cache.clone());
     let found = find(&inputs, &cache, &definitions, &history);
     let needed = needed(&inputs, &found);
+    for &index in &needed {
+        runs_here(&plan.vertices[index]).map_err(|kind| at(index, kind))?;
+    }
     for (index, key) in definitions.iter().enumerate() {
         let vertex = id(index);
         if key.is_some() && !needed.contains(&index) {
@@ -145,6 +150,30 @@ pub(super) fn located(vertex: &Vertex, kind: SolveErrorKind) -> SolveError {
         vertex: Some(vertex.name.clone()),
         span,
     }
+}
+
+/// Refuses, before anything runs, a RUN whose programs this machine cannot execute.
+fn runs_here(vertex: &Vertex) -> Result<(), SolveErrorKind> {
+    let (Op::Run(_), Some(platform)) = (&vertex.op, &vertex.platform) else {
+        return Ok(());
+    };
+    let host = Platform::host();
+    if host.runs(platform) {
+        return Ok(());
+    }
+    let reason = match emulation(&platform.architecture) {
+        _ if platform.os != host.os => "it is another operating system",
+        Emulation::By(_) => return Ok(()),
+        Emulation::NotFixed(_) => {
+            "the emulator that binfmt_misc has for it is not opened beforehand (flag F is missing)"
+        }
+        Emulation::None => "binfmt_misc has no emulator for it",
+    };
+    Err(SolveErrorKind::NoEmulation {
+        platform: Box::new(platform.clone()),
+        host: Box::new(host),
+        reason,
+    })
 }
 
 fn announce(inputs: &Inputs) {

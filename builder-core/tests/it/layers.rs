@@ -9,6 +9,7 @@ const ROOMS: &[(&str, &[&str])] = &[
     (
         "build",
         &[
+            "attest",
             "cache",
             "context",
             "digest",
@@ -57,6 +58,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context", "digest", "image", "layer", "progress", "registry", "store",
         ],
     ),
+    ("attest", &["context", "digest", "image", "layer"]),
     ("source", &["digest", "image", "layer", "registry", "store"]),
     ("registry", &["digest", "image", "progress", "store"]),
     ("cache", &["digest", "image", "progress", "store"]),

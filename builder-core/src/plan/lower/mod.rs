@@ -300,6 +300,7 @@ impl<'a> Lowering<'_, 'a> {
             span: Some(head.span),
             line: Some(head.lines.0),
             stage: site.prepared.name.clone(),
+            platform: Some(site.prepared.platform.clone()),
             after: std::mem::take(&mut site.after),
         });
         self.vertices.len() - 1
@@ -316,6 +317,7 @@ impl<'a> Lowering<'_, 'a> {
             span: Some(head.span),
             line: Some(head.lines.0),
             stage: String::new(),
+            platform: None,
             after: Vec::new(),
         });
         let vertex = self.vertices.len() - 1;
@@ -337,6 +339,7 @@ impl<'a> Lowering<'_, 'a> {
             span: None,
             line: None,
             stage: String::new(),
+            platform: None,
             after: Vec::new(),
         });
         let vertex = self.vertices.len() - 1;
@@ -356,6 +359,7 @@ impl<'a> Lowering<'_, 'a> {
             span: Some(head.span),
             line: Some(head.lines.0),
             stage: prepared.name.clone(),
+            platform: None,
             after: Vec::new(),
         });
         self.vertices.len() - 1

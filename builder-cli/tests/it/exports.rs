@@ -1,0 +1,378 @@
+//! What leaves a build: streams, names, annotations, metadata, several platforms, an engine.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fixture::{self, Ran};
+
+fn builder(temp: &Path, arguments: &[&str]) -> Command {
+    let mut command = Command::new(fixture::program());
+    command
+        .env_remove("SOURCE_DATE_EPOCH")
+        .env_remove("DOCKER_HOST")
+        .arg("build")
+        .arg("--root")
+        .arg(temp.join("store"))
+        .args(arguments)
+        .arg(temp.join("context"));
+    command
+}
+
+fn context(temp: &Path, dockerfile: &str) {
+    fixture::write_files(
+        &temp.join("context"),
+        &[("Dockerfile", dockerfile), ("a.txt", "a\n")],
+    );
+}
+
+#[track_caller]
+fn refused(ran: &Ran, expected: &str) {
+    assert_ne!(ran.code, Some(0), "{}", ran.stderr);
+    assert!(ran.stderr.contains(expected), "{}", ran.stderr);
+}
+
+fn json(path: &Path) -> Value {
+    let bytes = fs::read(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_slice(&bytes).expect("JSON")
+}
+
+/// The document that a descriptor of a layout points to.
+fn blob(layout: &Path, descriptor: &Value) -> Value {
+    let digest = descriptor["digest"].as_str().expect("a digest");
+    json(&layout.join("blobs").join(digest.replace(':', "/")))
+}
+
+/// Runs with standard output in a file.
+fn into_file(command: &Command, file: &Path) -> Ran {
+    let mut shell = Command::new("sh");
+    shell
+        .args(["-c", "out=$1; shift; exec \"$@\" > \"$out\"", "sh"])
+        .arg(file)
+        .arg(command.get_program())
+        .args(command.get_args())
+        .env_remove("SOURCE_DATE_EPOCH");
+    fixture::run(&mut shell)
+}
+
+fn members(tar: &Path) -> Vec<String> {
+    let mut archive = tar::Archive::new(fs::File::open(tar).expect("a tar"));
+    let entries = archive.entries().expect("entries");
+    entries
+        .map(|it| {
+            it.expect("entry")
+                .path()
+                .expect("path")
+                .display()
+                .to_string()
+        })
+        .collect()
+}
+
+#[test]
+fn standard_output_takes_one_archive() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(dir, "FROM scratch\nCOPY a.txt /x/a.txt\n");
+    let out = dir.join("out.tar");
+    for output in ["-", "type=tar,dest=-"] {
+        into_file(&builder(dir, &["-o", output]), &out).ok();
+        assert_eq!(members(&out), ["x/", "x/a.txt"], "{output}");
+    }
+    for output in ["type=oci,dest=-", "type=docker,dest=-"] {
+        into_file(&builder(dir, &["-t", "a:1", "-o", output]), &out).ok();
+        assert!(members(&out).contains(&"index.json".to_owned()), "{output}");
+        let file = dir.join("file.tar");
+        let same = output.replace("dest=-", &format!("dest={}", file.display()));
+        fixture::run(&mut builder(dir, &["-t", "a:1", "-o", &same])).ok();
+        assert_eq!(fs::read(&out).ok(), fs::read(&file).ok(), "{output}");
+    }
+    let both = builder(dir, &["-o", "-", "-o", "type=oci,dest=-"]);
+    refused(
+        &into_file(&both, &out),
+        "standard output can take one thing",
+    );
+    let quiet = builder(dir, &["-q", "-o", "-"]);
+    refused(
+        &into_file(&quiet, &out),
+        "standard output can take one thing",
+    );
+}
+
+#[test]
+fn metadata_has_buildx_keys() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(dir, "FROM scratch\nCOPY a.txt /\n");
+    let (file, layout) = (dir.join("meta.json"), dir.join("layout"));
+    let output = format!("type=oci,tar=false,dest={}", layout.display());
+    let meta = file.display().to_string();
+    let arguments = [
+        "-t",
+        "a:1",
+        "-t",
+        "b.example/c",
+        "-o",
+        &output,
+        "--metadata-file",
+        &meta,
+    ];
+    fixture::run(&mut builder(dir, &arguments)).ok();
+    let meta = json(&file);
+    let keys: Vec<&String> = meta.as_object().expect("an object").keys().collect();
+    assert_eq!(
+        keys,
+        [
+            "buildx.build.ref",
+            "containerimage.config.digest",
+            "containerimage.descriptor",
+            "containerimage.digest",
+            "image.name"
+        ]
+    );
+    let index = json(&layout.join("index.json"));
+    assert_eq!(
+        meta["containerimage.digest"],
+        index["manifests"][0]["digest"]
+    );
+    let manifest = blob(&layout, &index["manifests"][0]);
+    assert_eq!(
+        meta["containerimage.config.digest"],
+        manifest["config"]["digest"]
+    );
+    let descriptor = &meta["containerimage.descriptor"];
+    assert_eq!(descriptor["size"], index["manifests"][0]["size"]);
+    assert_eq!(descriptor["platform"]["os"], "linux");
+    assert_eq!(
+        meta["image.name"],
+        "docker.io/library/a:1,b.example/c:latest"
+    );
+    let parts: Vec<&str> = meta["buildx.build.ref"]
+        .as_str()
+        .expect("text")
+        .split('/')
+        .collect();
+    assert_eq!((parts.len(), parts[2].len()), (3, 25));
+}
+
+#[test]
+fn annotations_are_at_their_levels() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(dir, "FROM scratch\nCOPY a.txt /\n");
+    let layout = dir.join("layout");
+    let output = format!(
+        "type=oci,tar=false,dest={},annotation.own=o,annotation-manifest[linux/arm64].arm=a",
+        layout.display()
+    );
+    let arguments = [
+        "--platform=linux/amd64,linux/arm64",
+        "--annotation=k=m",
+        "--annotation=index:k=i",
+        "--annotation=manifest-descriptor[linux/amd64],index-descriptor:k=d",
+        "-o",
+        &output,
+    ];
+    fixture::run(&mut builder(dir, &arguments)).ok();
+    let top = &json(&layout.join("index.json"))["manifests"][0];
+    assert_eq!(top["annotations"]["k"], "d");
+    let index = blob(&layout, top);
+    assert_eq!(index["annotations"], serde_json::json!({"k": "i"}));
+    let [amd, arm] = [&index["manifests"][0], &index["manifests"][1]];
+    assert_eq!(amd["annotations"]["k"], "d");
+    assert_eq!(arm["annotations"], Value::Null);
+    let own = serde_json::json!({"k": "m", "own": "o"});
+    assert_eq!(blob(&layout, amd)["annotations"], own);
+    assert_eq!(blob(&layout, arm)["annotations"]["arm"], "a");
+    let ran = fixture::run(&mut builder(dir, &["--annotation", "index:k=v"]));
+    refused(&ran, "there is no index");
+    let ran = fixture::run(&mut builder(
+        dir,
+        &["--annotation", "manifest[linux/s390x]:k=v"],
+    ));
+    refused(&ran, "its platform is not built");
+    refused(
+        &fixture::run(&mut builder(dir, &["--annotation", "layer:k=v"])),
+        "`layer`",
+    );
+}
+
+#[test]
+fn several_platforms_make_an_index() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(
+        dir,
+        "FROM scratch\nARG TARGETARCH\nCOPY a.txt /${TARGETARCH}/a.txt\nENV ARCH=$TARGETARCH\n",
+    );
+    let (layout, meta) = (dir.join("layout"), dir.join("meta.json"));
+    let output = |kind: &str, name: &str| format!("type={kind},dest={}", dir.join(name).display());
+    let shown = meta.display().to_string();
+    let platforms = "--platform=linux/amd64,linux/arm/v7";
+    let (oci, local, tar) = (
+        format!("{},tar=false", output("oci", "layout")),
+        output("local", "files"),
+        output("tar", "files.tar"),
+    );
+    let arguments = [
+        platforms,
+        "-t",
+        "many:1",
+        "-o",
+        &oci,
+        "-o",
+        &local,
+        "-o",
+        &tar,
+        "--metadata-file",
+        &shown,
+    ];
+    fixture::run(&mut builder(dir, &arguments)).ok();
+    let top = &json(&layout.join("index.json"))["manifests"][0];
+    assert_eq!(top["mediaType"], "application/vnd.oci.image.index.v1+json");
+    let meta = json(&meta);
+    assert_eq!(meta["containerimage.digest"], top["digest"]);
+    assert_eq!(meta["containerimage.config.digest"], Value::Null);
+    let index = blob(&layout, top);
+    for (entry, (architecture, variant, folder)) in index["manifests"]
+        .as_array()
+        .expect("manifests")
+        .iter()
+        .zip([
+            ("amd64", Value::Null, "linux_amd64"),
+            ("arm", "v7".into(), "linux_arm_v7"),
+        ])
+    {
+        assert_eq!(entry["platform"]["architecture"], architecture);
+        assert_eq!(entry["platform"]["variant"], variant);
+        let config = blob(&layout, &blob(&layout, entry)["config"]);
+        assert_eq!(config["architecture"], architecture);
+        let env = config["config"]["Env"].to_string();
+        assert!(env.contains(&format!("ARCH={architecture}")), "{env}");
+        let file = format!("{folder}/{architecture}/a.txt");
+        assert!(dir.join("files").join(&file).exists(), "{file}");
+        assert!(members(&dir.join("files.tar")).contains(&file), "{file}");
+    }
+    if fixture::has("skopeo") {
+        for (architecture, variant) in [("amd64", None), ("arm", Some("v7"))] {
+            let mut command = Command::new("skopeo");
+            command.args(["inspect", "--override-arch", architecture]);
+            command.args(variant.map(|it| format!("--override-variant={it}")));
+            command.arg(format!("oci:{}:1", layout.display()));
+            let text = fixture::run(&mut command).ok().stdout;
+            let found: Value = serde_json::from_str(&text).expect("JSON");
+            assert_eq!(found["Architecture"], architecture);
+        }
+    } else {
+        fixture::skip("exports/index", "skopeo");
+    }
+    let docker = output("docker", "d.tar");
+    refused(
+        &fixture::run(&mut builder(dir, &[platforms, "-o", &docker])),
+        "one platform",
+    );
+    // The store has it by name: it is a base for each platform.
+    context(dir, "FROM many:1\nCOPY a.txt /more\n");
+    fixture::run(&mut builder(dir, &[platforms, "-t", "more:1"])).ok();
+}
+
+#[test]
+fn a_foreign_run_is_refused_before_anything_runs() {
+    let Some(base) = fixture::base("exports/foreign") else {
+        return;
+    };
+    let foreign = if cfg!(target_arch = "s390x") {
+        "riscv64"
+    } else {
+        "s390x"
+    };
+    if Path::new("/proc/sys/fs/binfmt_misc/qemu-s390x").exists() {
+        fixture::skip("exports/foreign", "a machine without an emulator for s390x");
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let dockerfile = "FROM --platform=$BUILDPLATFORM busybox AS build\nARG TARGETARCH\n\
+        RUN echo $TARGETARCH > /made\nFROM scratch\nCOPY --from=build /made /made\n";
+    context(dir, dockerfile);
+    let platform = format!("--platform=linux/{foreign},linux/riscv64");
+    let files = dir.join("files");
+    let build = |dockerfile: &str| {
+        context(dir, dockerfile);
+        let mut command = fixture::build(base, &dir.join("store"));
+        command
+            .args(["--progress=plain", "-o"])
+            .arg(&files)
+            .arg(&platform)
+            .arg(dir.join("context"));
+        fixture::run(&mut command)
+    };
+    build(dockerfile).ok();
+    let made = fs::read_to_string(files.join(format!("linux_{foreign}/made")));
+    assert_eq!(made.expect("made"), format!("{foreign}\n"));
+    let ran = build(
+        "FROM busybox AS first\nRUN echo first\nFROM scratch\nCOPY a.txt /\nRUN [\"/a\"]\nCOPY --from=first /x /\n",
+    );
+    refused(
+        &ran,
+        &format!("a RUN for linux/{foreign} cannot run on this machine"),
+    );
+    refused(&ran, "qemu-user-static");
+    refused(&ran, "Dockerfile:");
+    assert!(!ran.stderr.contains("first\n#"), "{}", ran.stderr);
+}
+
+#[test]
+fn an_image_is_loaded_into_the_engine() {
+    use std::io::{Read, Write};
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(dir, "FROM scratch\nCOPY a.txt /\n");
+    let socket = dir.join("engine.sock");
+    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
+    let engine = std::thread::spawn(move || {
+        let mut bodies = Vec::new();
+        for answer in [
+            "HTTP/1.1 200 OK\r\n\r\n{\"stream\":\"Loaded image: a:1\"}\n",
+            "HTTP/1.1 200 OK\r\n\r\n{\"error\":\"no space left\"}\n",
+        ] {
+            let (mut stream, _) = listener.accept().expect("a client");
+            let mut body = Vec::new();
+            let mut buffer = [0; 65536];
+            while !body.ends_with(b"\r\n0\r\n\r\n") {
+                let read = stream.read(&mut buffer).expect("bytes");
+                assert_ne!(read, 0, "the body has no end");
+                body.extend_from_slice(&buffer[..read]);
+            }
+            stream.write_all(answer.as_bytes()).expect("answer");
+            bodies.push(String::from_utf8_lossy(&body).into_owned());
+        }
+        bodies
+    });
+    let host = format!("unix://{}", socket.display());
+    let mut command = builder(dir, &["--load", "-t", "a:1", "--progress=plain"]);
+    let ran = fixture::run(command.env("DOCKER_HOST", &host)).ok();
+    assert!(ran.stderr.contains("Loaded image: a:1"), "{}", ran.stderr);
+    let mut command = builder(dir, &["-o", "type=docker,name=b:2"]);
+    refused(
+        &fixture::run(command.env("DOCKER_HOST", &host)),
+        "no space left",
+    );
+    let bodies = engine.join().expect("the engine");
+    assert!(
+        bodies[0].starts_with("POST /images/load"),
+        "{}",
+        &bodies[0][..100]
+    );
+    assert!(bodies[0].contains("\"RepoTags\":[\"a:1\"]"));
+    assert!(bodies[1].contains("\"RepoTags\":[\"b:2\"]"));
+    for (host, expected) in [
+        ("unix:///no/such.sock", "no engine listens there"),
+        ("ssh://host", "unix:// or tcp:// is expected"),
+    ] {
+        let mut command = builder(dir, &["--load"]);
+        refused(&fixture::run(command.env("DOCKER_HOST", host)), expected);
+    }
+}

@@ -1,0 +1,281 @@
+//! From solved plans, one a platform, to an image in the store and every output.
+
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
+
+use super::annotations::{self, Annotation, Level};
+use super::assemble;
+use super::error::BuildError;
+use super::output::{Dest, Engine, ImageOptions, Output, Sink};
+use super::request::Image;
+use crate::attest::{self, Attestation};
+use crate::export::{self, Destination, Finished};
+use crate::image::{ImageConfig, Index, Platform, Reference};
+use crate::layer::compression::Compression;
+use crate::progress::{Event, EventSink};
+use crate::solve::{Inputs, SolveError, Solved, result_tree};
+use crate::store::Store;
+
+/// A plan that is solved.
+pub(super) struct Solution {
+    pub(super) inputs: Arc<Inputs>,
+    pub(super) config: ImageConfig,
+    pub(super) solved: Solved,
+    pub(super) attestations: Vec<Attestation>,
+}
+
+impl Solution {
+    pub(super) fn platform(&self) -> &Platform {
+        &self.inputs.plan.platform
+    }
+}
+
+/// All that outputs are made from.
+pub(super) struct Delivery<'a> {
+    pub(super) solutions: &'a [Solution],
+    pub(super) outputs: &'a [Output],
+    pub(super) names: &'a [Reference],
+    pub(super) annotations: &'a [Annotation],
+    pub(super) store: &'a Store,
+    pub(super) events: &'a dyn EventSink,
+    pub(super) fail: &'a dyn Fn(SolveError) -> BuildError,
+}
+
+impl Delivery<'_> {
+    /// Writes the image into the store, then every output.
+    pub(super) fn deliver(&self) -> Result<Image, BuildError> {
+        self.refuse_contradictions()?;
+        let stored = self.finish(&ImageOptions::compressed(Compression::None))?;
+        let mut done = Vec::new();
+        let mut more_names = Vec::new();
+        for output in self.outputs {
+            let finished = output.image().map(|image| self.finish(image)).transpose()?;
+            if let Output::Store { names } = output {
+                more_names.extend(names.iter().cloned());
+            } else {
+                let what = self.write(output, finished.as_ref())?;
+                self.tell(what);
+            }
+            done.push(finished);
+        }
+        self.events.emit(Event::Built {
+            image: stored.config.digest.to_string(),
+            manifest: stored.top().digest.to_string(),
+        });
+        for name in self.names.iter().chain(&more_names) {
+            self.store.tag(name, stored.top().clone())?;
+            self.tell(format!("naming to {name}"));
+        }
+        Ok(Image {
+            stored,
+            outputs: done,
+            platform: self.solutions[0].platform().clone(),
+            platforms: self
+                .solutions
+                .iter()
+                .map(|it| it.platform().clone())
+                .collect(),
+            names: [self.names, &more_names].concat(),
+        })
+    }
+
+    fn tell(&self, what: String) {
+        self.events.emit(Event::Exported { what });
+    }
+
+    fn has_index(&self) -> bool {
+        self.solutions.len() > 1 || self.solutions.iter().any(|it| !it.attestations.is_empty())
+    }
+
+    /// Refuses annotations that would be written nowhere.
+    fn refuse_contradictions(&self) -> Result<(), BuildError> {
+        let of_outputs = self.outputs.iter().filter_map(Output::image);
+        let all = of_outputs
+            .flat_map(|image| &image.annotations)
+            .chain(self.annotations);
+        for annotation in all {
+            let of_index = matches!(annotation.level, Level::Index | Level::IndexDescriptor);
+            let known = annotation.platform.as_ref().is_none_or(|it| {
+                self.solutions
+                    .iter()
+                    .any(|solution| solution.platform() == it)
+            });
+            let reason = match (of_index && !self.has_index(), known) {
+                (true, _) => {
+                    "there is no index: one is made for several platforms, or with attestations"
+                }
+                (_, false) => "its platform is not built",
+                _ => continue,
+            };
+            let key = annotation.key.clone();
+            return Err(BuildError::Annotation { key, reason });
+        }
+        Ok(())
+    }
+
+    /// Writes manifests, and the index where there is one, into the store.
+    fn finish(&self, options: &ImageOptions) -> Result<Finished, BuildError> {
+        let names = options.names.as_deref().unwrap_or(self.names);
+        let all = [self.annotations, &options.annotations].concat();
+        let blobs = self.store.blobs();
+        let mut images = Vec::new();
+        for solution in self.solutions {
+            let platform = Some(solution.platform());
+            let in_manifest = annotations::at(&all, Level::Manifest, platform);
+            let Solution {
+                inputs,
+                config,
+                solved,
+                ..
+            } = solution;
+            let mut image = assemble::finish(inputs, config, solved, options, in_manifest)?;
+            image.names = names.to_vec();
+            image.manifest.annotations = annotations::at(&all, Level::ManifestDescriptor, platform);
+            images.push(image);
+        }
+        if !self.has_index() {
+            return Ok(images.remove(0));
+        }
+        let mut others = Vec::new();
+        let mut entries = Vec::new();
+        for (image, solution) in images.iter().zip(self.solutions) {
+            entries.push(
+                image
+                    .manifest
+                    .clone()
+                    .for_platform(solution.platform().clone()),
+            );
+            others.extend([&image.manifest, &image.config].map(Clone::clone));
+            others.extend(image.layers.iter().cloned());
+        }
+        for (image, solution) in images.iter().zip(self.solutions) {
+            if solution.attestations.is_empty() {
+                continue;
+            }
+            let platform = solution.platform();
+            let said = &solution.attestations;
+            let written = attest::attach(&image.manifest, names, platform, said, options.referrers);
+            for (descriptor, bytes) in written.blobs {
+                blobs.put(&bytes)?;
+                others.push(descriptor);
+            }
+            entries.push(written.manifest);
+        }
+        let mut index = Index::new(entries);
+        if options.docker_types && self.solutions.iter().all(|it| it.attestations.is_empty()) {
+            index.media_type = Some(crate::image::media_type::DOCKER_INDEX.to_owned());
+        }
+        index.annotations = annotations::at(&all, Level::Index, None);
+        let bytes = index.to_bytes();
+        blobs.put(&bytes)?;
+        let mut top = crate::image::Descriptor::of(index.media_type(), &bytes);
+        top.annotations = annotations::at(&all, Level::IndexDescriptor, None);
+        let mut finished = images.remove(0);
+        finished.index = Some(top);
+        finished.others = others;
+        Ok(finished)
+    }
+
+    /// Writes one output and says so.
+    fn write(&self, output: &Output, image: Option<&Finished>) -> Result<String, BuildError> {
+        let blobs = self.store.blobs();
+        let clamp = self.solutions[0].inputs.plan.source_date_epoch;
+        match (output, image) {
+            (Output::OciArchive { dest, .. }, Some(image)) => {
+                let mut sink = sink(dest);
+                export::oci_archive(image, blobs, destination(dest, &mut sink))?;
+                Ok(format!("writing {dest}"))
+            }
+            (Output::OciDirectory { dest, .. }, Some(image)) => {
+                export::oci_directory(image, blobs, dest)?;
+                Ok(format!("writing {}", dest.display()))
+            }
+            (Output::DockerArchive { dest, .. }, Some(image)) => {
+                let image = self.alone(image)?;
+                let mut sink = sink(dest);
+                export::docker_archive(&image, blobs, destination(dest, &mut sink))?;
+                Ok(format!("writing {dest}"))
+            }
+            (Output::Engine { at, .. }, Some(image)) => {
+                let image = self.alone(image)?;
+                let mut stream = connect(at)?;
+                let said = export::load_into(&image, blobs, &mut stream)?;
+                Ok(format!("loading into {at}: {said}"))
+            }
+            (Output::Local { dest }, _) => {
+                for (directory, tree) in self.trees()? {
+                    let dest = match directory.as_str() {
+                        "" => dest.clone(),
+                        directory => dest.join(directory),
+                    };
+                    export::local_directory(tree.as_deref(), &dest, clamp)?;
+                }
+                Ok(format!("writing {}", dest.display()))
+            }
+            (Output::Tar { dest }, _) => {
+                let trees = self.trees()?;
+                let mut sink = sink(dest);
+                export::tree_archive(&trees, destination(dest, &mut sink), clamp)?;
+                Ok(format!("writing {dest}"))
+            }
+            _ => Ok(String::new()),
+        }
+    }
+
+    /// Returns the one image that a docker archive can hold; attestations stay behind.
+    fn alone(&self, image: &Finished) -> Result<Finished, BuildError> {
+        if self.solutions.len() > 1 {
+            return Err(BuildError::ManyPlatforms);
+        }
+        Ok(Finished {
+            index: None,
+            others: Vec::new(),
+            ..image.clone()
+        })
+    }
+
+    /// Returns the files of each platform, with the directory that they go into: none where there is one platform.
+    fn trees(&self) -> Result<Vec<export::Placed>, BuildError> {
+        let many = self.solutions.len() > 1;
+        let each = self.solutions.iter().map(|solution| {
+            let tree = result_tree(&solution.inputs, &solution.solved).map_err(self.fail)?;
+            let directory = match many {
+                true => solution.platform().to_string().replace('/', "_"),
+                false => String::new(),
+            };
+            Ok((directory, tree))
+        });
+        each.collect()
+    }
+}
+
+fn destination<'a>(dest: &'a Dest, sink: &'a mut Sink) -> Destination<'a> {
+    match dest {
+        Dest::File(path) => Destination::File(path),
+        Dest::Stream(_) => Destination::Writer(sink),
+    }
+}
+
+/// Returns the writer of a stream; of a file, one that is not used.
+fn sink(dest: &Dest) -> Sink {
+    match dest {
+        Dest::File(_) => Sink::new(std::io::sink()),
+        Dest::Stream(sink) => sink.clone(),
+    }
+}
+
+trait ReadWrite: Read + Write {}
+
+impl<T: Read + Write> ReadWrite for T {}
+
+fn connect(engine: &Engine) -> Result<Box<dyn ReadWrite>, BuildError> {
+    let failed = |source| BuildError::Engine {
+        engine: engine.to_string(),
+        source,
+    };
+    Ok(match engine {
+        Engine::Unix(path) => Box::new(UnixStream::connect(path).map_err(failed)?),
+        Engine::Tcp(host) => Box::new(std::net::TcpStream::connect(host).map_err(failed)?),
+    })
+}

@@ -1,0 +1,42 @@
+//! What a build came to, in buildx's words: the content of `--metadata-file`.
+
+use serde_json::{Map, Value, json};
+
+use super::request::Image;
+use crate::export::Finished;
+
+impl Image {
+    /// Returns the image as the first output that holds one has it, else as the store has it.
+    pub fn exported(&self) -> &Finished {
+        let outputs = self.outputs.iter().flatten();
+        outputs.chain([&self.stored]).next().unwrap_or(&self.stored)
+    }
+
+    /// Returns the keys that buildx writes. `build_ref` names the build: `BUILDER/NODE/ID`.
+    pub fn metadata(&self, build_ref: &str) -> Value {
+        let image = self.exported();
+        let mut out = Map::new();
+        out.insert("buildx.build.ref".to_owned(), json!(build_ref));
+        let top = image.top();
+        let mut descriptor = top.clone();
+        if image.index.is_none() {
+            let config = image.config.digest.to_string();
+            out.insert("containerimage.config.digest".to_owned(), json!(config));
+            descriptor = descriptor
+                .annotate("config.digest", config)
+                .for_platform(self.platform.clone());
+        }
+        out.insert("containerimage.descriptor".to_owned(), json!(descriptor));
+        let digest = top.digest.to_string();
+        out.insert("containerimage.digest".to_owned(), json!(digest));
+        let names = match image.names.is_empty() {
+            true => &self.names,
+            false => &image.names,
+        };
+        if !names.is_empty() {
+            let names: Vec<String> = names.iter().map(ToString::to_string).collect();
+            out.insert("image.name".to_owned(), json!(names.join(",")));
+        }
+        Value::Object(out)
+    }
+}
