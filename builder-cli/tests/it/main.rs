@@ -14,6 +14,7 @@
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
 //! | `exports`     | streams, metadata, annotations, several platforms, loading into an engine  |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
+//! | `container`   | where namespaces are refused, as in a default container: chroot, or no RUN |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rungs`       | every way of running steps makes the same layers                           |
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
@@ -35,6 +36,7 @@ mod cache;
 mod call;
 mod check;
 mod commands;
+mod container;
 mod contexts;
 mod crash;
 mod escape;
