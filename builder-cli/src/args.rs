@@ -12,7 +12,7 @@ use clap::{
 
 use builder_core::sandbox::Isolation;
 
-use crate::commands::{DuArgs, PruneArgs};
+use crate::commands::{DebugArgs, DuArgs, LogsArgs, PruneArgs};
 use crate::exit::Failure;
 use crate::step_flags::StepFlags;
 
@@ -62,6 +62,10 @@ pub(crate) enum Command {
     Logout(images::LogoutArgs),
     /// Copy an image from one place to another, past the store
     Copy(images::CopyArgs),
+    /// Open a shell in the RUN that the last build failed at, or run a command there
+    Debug(DebugArgs),
+    /// Print what the steps of the last build wrote
+    Logs(LogsArgs),
     /// Print what the store takes on the disk, thing by thing
     Du(DuArgs),
     /// Remove what no named image was made with; see `--all`, and the limits
@@ -173,6 +177,9 @@ pub(crate) struct BuildArgs {
     /// Which way steps are run, see `builder doctor`: auto, overlay, copied, chroot, none
     #[arg(long, value_name = "RUNG", default_value = "auto")]
     pub(crate) isolation: Isolation,
+    /// What to do when a RUN fails
+    #[arg(long, value_enum, default_value_t = OnError::Stop)]
+    pub(crate) on_error: OnError,
     /// How many steps may run at a time
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub(crate) jobs: Option<u16>,
@@ -255,6 +262,14 @@ pub(crate) enum Report {
     Sarif,
     /// Annotations of a GitHub workflow
     Github,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum OnError {
+    /// End; `builder debug` looks at the step's files later
+    Stop,
+    /// Open a shell in the step's files at once
+    Shell,
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]

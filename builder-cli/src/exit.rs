@@ -26,6 +26,8 @@ pub(crate) enum Failure {
     /// `check` could not read the Dockerfile, and has printed why.
     Unreadable,
     Interrupted,
+    /// A command in a failed step ended with this code, after it has said why.
+    Command(u8),
 }
 
 impl Failure {
@@ -51,6 +53,7 @@ impl Failure {
             Failure::Usage(_) => 2,
             Failure::Remarks => 3,
             Failure::Interrupted => INTERRUPTED,
+            Failure::Command(code) => *code,
         }
     }
 }

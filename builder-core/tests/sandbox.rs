@@ -387,6 +387,7 @@ impl Bench {
             network: Network::Host,
             security: Security::Sandbox,
             limits: builder_core::sandbox::Limits::default(),
+            terminal: false,
             resolv_conf: b"nameserver 192.0.2.1\n".to_vec(),
             hosts: b"127.0.0.1 localhost\n".to_vec(),
         }

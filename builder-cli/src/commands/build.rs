@@ -9,13 +9,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use builder_core::image::Reference;
+use builder_core::solve::SolveErrorKind;
 use builder_core::{Build, BuildError, Image, Output, sandbox};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use super::call::{self, Call, Method};
 use super::inputs::request;
-use crate::args::{BuildArgs, Format, Progress};
+use crate::args::{BuildArgs, Format, OnError, Progress};
 use crate::environment::Environment;
 use crate::exit::{Failure, INTERRUPTED};
 use crate::render::{self, Mode, Reporter};
@@ -28,6 +29,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     let mode = mode(args.quiet, args.progress, environment);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
     let explain = args.explain;
+    let on_error = args.on_error;
     let isolation = args.isolation;
     let metadata_file = args.metadata_file.clone();
     let around = outputs::Surroundings {
@@ -82,6 +84,13 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         render::note(&render::explain::text(&last));
     }
     let image = match result {
+        Err(failure) if on_error == OnError::Shell && failed_in_run(&failure) => {
+            render::diagnostic::show(&failure, environment.colour());
+            if let Some(step) = build.failed_step()? {
+                super::debug::shell(step, Vec::new(), build.secrets())?;
+            }
+            return Err(Failure::Command(1));
+        }
         Err(_) if interrupted.load(Ordering::SeqCst) => return Err(Failure::Interrupted),
         result => result?,
     };
@@ -100,6 +109,15 @@ fn build_ref(image: &Image) -> String {
     let seed = format!("{now} {} {}", std::process::id(), image.stored.top().digest);
     let id = builder_core::digest::Digest::of(seed.as_bytes()).hex();
     format!("default/default/{}", &id[..25])
+}
+
+/// Whether the files of a step are kept to be looked at.
+fn failed_in_run(failure: &Failure) -> bool {
+    let Failure::Build(error) = failure else {
+        return false;
+    };
+    matches!(&**error, BuildError::Solve(located)
+        if matches!(*located.error.kind, SolveErrorKind::Exit { .. } | SolveErrorKind::Signal { .. }))
 }
 
 /// What is asked in place of a build.

@@ -4,6 +4,7 @@ mod build;
 mod call;
 mod check;
 mod copy;
+mod debug;
 mod doctor;
 mod explain;
 mod history;
@@ -13,6 +14,7 @@ mod inspect;
 mod load;
 mod login;
 mod logout;
+mod logs;
 mod plan;
 mod prune;
 mod pull;
@@ -22,6 +24,8 @@ mod save;
 mod store;
 mod tag;
 
+pub(crate) use debug::DebugArgs;
+pub(crate) use logs::LogsArgs;
 pub(crate) use prune::{DuArgs, PruneArgs};
 
 use crate::args::{Cli, Command};
@@ -47,6 +51,8 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
         Command::Login(args) => login::run(args, environment),
         Command::Logout(args) => logout::run(&args, environment),
         Command::Copy(args) => copy::run(args, environment),
+        Command::Debug(args) => debug::run(args, environment),
+        Command::Logs(args) => logs::run(args, environment),
         Command::Du(args) => prune::du(args, environment),
         Command::Prune(args) => prune::prune(args, environment),
         Command::Doctor(args) => doctor::run(args, environment),

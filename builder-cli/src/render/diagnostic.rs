@@ -24,6 +24,7 @@ pub(crate) fn show(failure: &Failure, colour: bool) {
             }
             text
         }
+        Failure::Command(_) => String::new(),
         Failure::Interrupted => "error: interrupted\n".to_owned(),
         Failure::Build(error) => build_error(error),
         Failure::Remarks | Failure::Unreadable => return,

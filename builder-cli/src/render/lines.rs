@@ -44,6 +44,36 @@ pub(super) fn visible(line: &[u8]) -> String {
     line.chars().map(picture).collect()
 }
 
+/// As [`visible`], but colours (SGR sequences) stay, and end with the line.
+pub(super) fn coloured(line: &[u8]) -> String {
+    let line = String::from_utf8_lossy(line);
+    let line = line.trim_end_matches('\r');
+    let line = line.rsplit('\r').next().unwrap_or(line);
+    let mut out = String::with_capacity(line.len());
+    let (mut rest, mut colours) = (line, false);
+    while let Some(c) = rest.chars().next() {
+        if let Some(sequence) = sgr(rest) {
+            out.push_str(sequence);
+            colours = true;
+            rest = &rest[sequence.len()..];
+            continue;
+        }
+        out.push(picture(c));
+        rest = &rest[c.len_utf8()..];
+    }
+    if colours {
+        out.push_str("\x1b[0m");
+    }
+    out
+}
+
+/// The sequence that sets colours and the like, if `text` starts with one.
+fn sgr(text: &str) -> Option<&str> {
+    let inner = text.strip_prefix("\x1b[")?;
+    let end = inner.find(|c: char| !c.is_ascii_digit() && !matches!(c, ';' | ':'))?;
+    inner[end..].starts_with('m').then(|| &text[..end + 3])
+}
+
 fn picture(c: char) -> char {
     match c {
         '\t' => c,
@@ -118,6 +148,16 @@ mod tests {
             ("a\u{202e}b".as_bytes(), "a\u{fffd}b"),
         ] {
             assert_eq!(visible(line), expected);
+        }
+        for (line, expected) in [
+            (&b"a\tb"[..], "a\tb"),
+            (b"\x1b[31mred", "\x1b[31mred\x1b[0m"),
+            (b"\x1b[1;38:5:3mx\x1b[my", "\x1b[1;38:5:3mx\x1b[my\x1b[0m"),
+            (b"\x1b[2J\x1b]0;t\x07", "\u{241b}[2J\u{241b}]0;t\u{2407}"),
+            (b"\x1b[31", "\u{241b}[31"),
+            (b"10%\r50%\r", "50%"),
+        ] {
+            assert_eq!(coloured(line), expected);
         }
         for (text, columns, expected) in [("abc", 2, "ab"), ("한국", 3, "한"), ("a\tb", 9, "a b")]
         {

@@ -165,10 +165,28 @@ fn draw(mut renderer: Box<dyn Renderer>, receiver: &Receiver<Message>, queue: &Q
     renderer.end();
 }
 
+pub(crate) use plain::one_line;
+
+/// Makes what a step wrote harmless for a terminal.
+pub(crate) fn for_terminal(bytes: &[u8]) -> String {
+    let lines = bytes.split_inclusive(|byte| *byte == b'\n');
+    lines
+        .map(|line| match line.strip_suffix(b"\n") {
+            Some(line) => lines::coloured(line) + "\n",
+            None => lines::coloured(line),
+        })
+        .collect()
+}
+
 /// Prints what a command was asked for.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
+    result_bytes(text.as_bytes())
+}
+
+/// Prints bytes as they are.
+pub(crate) fn result_bytes(bytes: &[u8]) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
-    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+    match out.write_all(bytes).and_then(|()| out.flush()) {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(Failure::Io(format!(
             "cannot write to standard output: {error}"
         ))),

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 
 use builder_core::progress::{Event, Outcome, Stream, VertexId};
 
-use super::lines::{Lines, visible};
+use super::lines::{Lines, coloured, visible};
 use super::{Renderer, progress};
 
 pub(super) struct Plain {
@@ -181,7 +181,7 @@ impl Step {
 fn log(out: &mut Vec<u8>, vertex: VertexId, seconds: f64, line: &[u8], terminal: bool) {
     let _ = write!(out, "#{} {seconds:.3} ", vertex.0);
     match terminal {
-        true => out.extend_from_slice(visible(line).as_bytes()),
+        true => out.extend_from_slice(coloured(line).as_bytes()),
         false => out.extend_from_slice(line),
     }
     out.push(b'\n');
@@ -208,7 +208,7 @@ pub(super) fn seconds(took: Duration) -> String {
 }
 
 /// Names and messages may hold line ends, of heredocs for one.
-pub(super) fn one_line(text: &str) -> String {
+pub(crate) fn one_line(text: &str) -> String {
     visible(
         text.replace("\r\n", "\n")
             .replace('\n', "\u{23ce}")

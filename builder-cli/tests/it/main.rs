@@ -51,6 +51,7 @@ mod outputs;
 mod peers;
 mod prune;
 mod rungs;
+mod steps;
 mod tree;
 mod users;
 mod web;

@@ -83,6 +83,10 @@ pub enum BuildError {
     /// No step ran when the time was over; else the step's error says so.
     #[error("the build's limit of {limit:?} is over, and no step ran: --timeout sets it")]
     Timeout { limit: Duration },
+    #[error("the failed step is looked at by another process")]
+    DebugBusy,
+    #[error("the failed step cannot be looked at: {0}")]
+    Debug(#[source] std::io::Error),
     #[error("the build was cancelled")]
     Cancelled,
 }

@@ -517,6 +517,8 @@ impl Build {
         self.outputs.iter().try_for_each(Output::check)?;
         push::check(&self.outputs, &names)?;
         let store = self.open_store()?;
+        crate::solve::forget_failed_step(&store);
+        let events = super::logs::recorded(store.root(), events);
         let standing = self.settled(&store)?;
         if let Some(standing) = &standing {
             events.emit(Event::Isolation {

@@ -96,11 +96,14 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
     }
     let mut interior = enter_root(root, &steps, any_device)?;
     let cwd = interior.directory(&cwd)?;
-    let null = interior
-        .open("/dev/null".as_ref(), OFlags::RDONLY)
-        .during_at("open", "/dev/null")?;
-    rustix::stdio::dup2_stdin(&null).during("take standard input")?;
-    drop(null);
+    if command.has_terminal() {
+        rustix::stdio::dup2_stdin(rustix::stdio::stdout()).during("take standard input")?;
+    } else {
+        let null = interior
+            .open("/dev/null".as_ref(), OFlags::RDONLY)
+            .during_at("open", "/dev/null")?;
+        rustix::stdio::dup2_stdin(&null).during("take standard input")?;
+    }
     give_output_to(command.user().uid)?;
 
     let main = match sys::fork(proof).during("fork")? {

@@ -50,10 +50,13 @@ pub(super) fn live(
         .during("adopt orphans")?;
     rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
         .during("make undumpable")?;
+    for group in &launch.groups {
+        rustix::io::write(group, b"0").during("join the step's control group")?;
+    }
     rustix::stdio::dup2_stdout(&launch.stdout).during("take standard output")?;
     rustix::stdio::dup2_stderr(&launch.stderr).during("take standard error")?;
     sys::close_all_but(proof, status);
-    std::mem::forget((launch.stdout, launch.stderr)); // closed by number just now
+    std::mem::forget((launch.stdout, launch.stderr, launch.groups)); // closed by number just now
     rustix::process::umask(Mode::empty());
     let root = rustix::fs::open(
         tree,
@@ -70,7 +73,7 @@ pub(super) fn live(
         give_output_to(launch.command.user().uid)?;
         match sys::fork(proof).during("fork")? {
             Side::Child => {
-                let entered = enter(&root);
+                let entered = enter(&root, launch.command.has_terminal());
                 let Err(failure) = entered.and_then(|()| launch.command.become_command(&cwd));
                 report(status, &Report::Outcome(Outcome::Failed(failure)));
                 sys::exit_now(1)
@@ -88,10 +91,14 @@ pub(super) fn live(
 }
 
 /// What the command does before it gives its rights up.
-fn enter(root: &OwnedFd) -> Result<(), Failure> {
-    let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
-        .during_at("open", "/dev/null")?;
-    rustix::stdio::dup2_stdin(&null).during("take standard input")?;
+fn enter(root: &OwnedFd, terminal: bool) -> Result<(), Failure> {
+    if terminal {
+        rustix::stdio::dup2_stdin(rustix::stdio::stdout()).during("take standard input")?;
+    } else {
+        let null = rustix::fs::open("/dev/null", OFlags::RDONLY | OFlags::CLOEXEC, Mode::empty())
+            .during_at("open", "/dev/null")?;
+        rustix::stdio::dup2_stdin(&null).during("take standard input")?;
+    }
     rustix::process::fchdir(root).during("enter the new root")?;
     rustix::process::chroot(".").during("chroot")
 }

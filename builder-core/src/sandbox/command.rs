@@ -33,6 +33,7 @@ pub(super) struct Command {
     candidates: Vec<CString>,
     user: User,
     rlimits: Vec<Rlimit>,
+    terminal: bool,
     /// `None`: the step runs with all rights that there are.
     filter: Option<Vec<Instruction>>,
     capabilities: u64,
@@ -72,6 +73,7 @@ impl Command {
             candidates: list("PATH", &candidates(program.as_bytes(), path))?,
             user: spec.user.clone(),
             rlimits: spec.limits.rlimits.clone(),
+            terminal: spec.terminal,
             filter: match spec.security {
                 Security::Sandbox => Some(filter.to_vec()),
                 Security::Insecure => None,
@@ -85,6 +87,10 @@ impl Command {
 
     fn is_chroot(&self) -> bool {
         self.capabilities & WAYS_OUT_OF_CHROOT == 0
+    }
+
+    pub(super) fn has_terminal(&self) -> bool {
+        self.terminal
     }
 
     pub(super) fn user(&self) -> &User {
@@ -101,6 +107,9 @@ impl Command {
         cwd: &OwnedFd,
     ) -> Result<std::convert::Infallible, Failure> {
         rustix::process::setsid().during("setsid")?;
+        if self.terminal {
+            rustix::process::ioctl_tiocsctty(rustix::stdio::stdin()).during("take the terminal")?;
+        }
         rustix::process::fchdir(cwd).during("enter the working directory")?;
         rustix::process::umask(Mode::from_raw_mode(0o022));
         sys::leave_session_keyring();

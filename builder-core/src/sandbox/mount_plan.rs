@@ -355,6 +355,7 @@ mod tests {
             network,
             security,
             limits: Limits::default(),
+            terminal: false,
             resolv_conf: Vec::new(),
             hosts: Vec::new(),
         }

@@ -21,6 +21,8 @@ pub struct Spec {
     pub network: Network,
     pub security: Security,
     pub limits: Limits,
+    /// Standard output is a terminal, which the command gets as its own, for its input too.
+    pub terminal: bool,
     /// Contents of `/etc/resolv.conf` and `/etc/hosts` inside; in no layer.
     pub resolv_conf: Vec<u8>,
     pub hosts: Vec<u8>,

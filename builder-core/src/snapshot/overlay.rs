@@ -114,6 +114,14 @@ impl Active {
     pub fn is_copy(&self) -> bool {
         self.before.is_some()
     }
+
+    /// Moves everything to `to`, which must not be there but on the same file system; returns where it was.
+    pub fn keep(mut self, to: &Path) -> io::Result<PathBuf> {
+        let from = self.tmp.path().to_owned();
+        std::fs::rename(&from, to)?;
+        self.tmp.leave();
+        Ok(from)
+    }
 }
 
 impl Overlay {

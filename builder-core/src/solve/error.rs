@@ -173,11 +173,15 @@ impl SolveErrorKind {
                 Some("put several commands into one RUN, or copy a stage into a new one".to_owned())
             }
             SolveErrorKind::Exit { code: 127, .. } => {
-                Some("127 means that a program was not found: is it installed in an earlier step, and in PATH?".to_owned())
+                Some("127 means that a program was not found: is it installed in an earlier step, and in PATH? `builder debug` opens a shell there".to_owned())
             }
             SolveErrorKind::Signal { signal: 9, .. } | SolveErrorKind::Exit { code: 137, .. } => {
-                Some("signal 9 often means that memory ran out".to_owned())
+                Some("signal 9 often means that memory ran out; `builder debug` opens a shell there".to_owned())
             }
+            SolveErrorKind::Exit { .. } | SolveErrorKind::Signal { .. } => Some(
+                "its files are kept until the next build: `builder debug` opens a shell in them"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

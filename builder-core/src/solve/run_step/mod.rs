@@ -2,6 +2,7 @@
 
 mod cache_mount;
 mod context_view;
+mod failed;
 mod mask;
 mod mounts;
 mod process;
@@ -26,6 +27,8 @@ use crate::sandbox::{self, Network, Root, Rung, Security, Spec, User};
 use crate::snapshot::{Active, open_data};
 
 use cache_mount::Caches;
+pub use failed::{FailedStep, SecretUse};
+pub(crate) use failed::{LOCK, directory, forget};
 use process::{Stop, StopOnDrop, end_of_time, run_process};
 
 /// Runs `op` on `parent` and returns the layer it made.
@@ -83,8 +86,29 @@ fn work(
         scratch,
         caches,
         accounts,
+        secrets,
     } = prepare(job, op, parent, caches)?;
-    run_process(job, op, spec, stop)?;
+    let inputs = &job.inputs;
+    let without_secrets = spec.clone();
+    let mut spec = spec;
+    for (secret, bytes) in &secrets {
+        secret.put(bytes, &mut spec);
+    }
+    if let Err(error) = run_process(job, op, spec, stop) {
+        if let SolveErrorKind::Exit { .. } | SolveErrorKind::Signal { .. } = &error {
+            let vertex = &inputs.plan.vertices[job.vertex.0 as usize];
+            let step = FailedStep {
+                name: vertex.name.clone(),
+                line: vertex.line,
+                spec: without_secrets,
+                secrets: secrets.into_iter().map(|(secret, _)| secret).collect(),
+            };
+            let places = std::iter::once(active).chain(scratch).collect();
+            // to look at it is an extra: the step's own error is what counts
+            let _ = failed::keep(&inputs.store, step, places);
+        }
+        return Err(error);
+    }
     drop((scratch, caches));
     keep(job, active, parent, accounts)
 }
@@ -97,6 +121,8 @@ struct Prepared {
     scratch: Vec<Active>,
     caches: Caches,
     accounts: Arc<Accounts>,
+    /// With their values, which go nowhere but into the step.
+    secrets: Vec<(SecretUse, Vec<u8>)>,
 }
 
 fn prepare(
@@ -115,6 +141,7 @@ fn prepare(
         scratch: Vec::new(),
         caches,
         accounts,
+        secrets: Vec::new(),
     };
     for (at, mount) in op.mounts.iter().enumerate() {
         mounts::mount(job, op, at, &mut prepared).map_err(|kind| kind.in_span(mount.span))?;
@@ -188,6 +215,7 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
             SecurityMode::Insecure => Security::Insecure,
         },
         limits: options.limits.clone(),
+        terminal: false,
         resolv_conf: options.resolv_conf.clone(),
         hosts: options.hosts.clone(),
     }

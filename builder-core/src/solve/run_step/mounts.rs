@@ -1,14 +1,12 @@
 //! `--mount` of a RUN: what each kind becomes for the sandbox.
 
-use std::ffi::OsString;
-use std::os::unix::ffi::OsStringExt;
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::context_view::context_view;
-use super::{Prepared, SolveErrorKind};
+use super::{Prepared, SecretUse, SolveErrorKind};
 use crate::cache::Layer;
 use crate::plan::{MountOp, MountSource, Op, RunOp};
 use crate::sandbox;
@@ -46,21 +44,16 @@ pub(super) fn mount(
                 }
                 return Ok(());
             };
-            if let Some(name) = env {
-                let pair = [name.as_bytes(), b"=", bytes].concat();
-                prepared.spec.env.push(OsString::from_vec(pair));
-            }
-            if mount.target.is_empty() {
-                return Ok(());
-            }
-            let source = sandbox::MountSource::Bytes {
-                bytes: bytes.clone(),
+            let secret = SecretUse {
+                id: id.clone(),
+                target: PathBuf::from(&mount.target),
                 mode: *mode,
                 uid: *uid,
                 gid: *gid,
-                no_exec: true,
+                env: env.clone(),
             };
-            (source, true)
+            prepared.secrets.push((secret, bytes.clone()));
+            return Ok(());
         }
         MountSource::Cache { read_only, .. } => {
             let path = prepared.caches.directory(job, at, mount)?;
