@@ -337,3 +337,82 @@ fn docker_engine_pulls_runs_and_pushes() {
     let loaded = fixture::run(&mut command).ok().stdout;
     assert_eq!(loaded, format!("Loaded image: {name}\n"));
 }
+
+#[test]
+fn logins_are_verified_kept_and_forgotten() {
+    const TEST: &str = "peers/login";
+    const PASSWORD: &str = "correct horse battery";
+    if lacks(TEST, &["docker-registry"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let path = |name: &str| temp.path().join(name).display().to_string();
+    let hash = bcrypt::hash(PASSWORD, 4).expect("bcrypt");
+    fs::write(path("users"), format!("ada:{hash}\n")).expect("write");
+    let auth = format!(
+        "auth: {{htpasswd: {{realm: tests, path: {}}}}}\n",
+        path("users")
+    );
+    let registry = Registry::start_with(temp.path(), &auth);
+    let host = format!("127.0.0.1:{}", registry.port);
+    let builder = |args: &[&str], input: &str| {
+        fs::write(path("input"), input).expect("write");
+        let script = "exec \"$@\" < \"$INPUT\"";
+        let mut command = Command::new("sh");
+        command
+            .args(["-c", script, "sh"])
+            .arg(fixture::program())
+            .args(args)
+            .env("INPUT", path("input"))
+            .env("HOME", temp.path())
+            .env("BUILDER_ROOT", path("store"))
+            .env_remove("XDG_RUNTIME_DIR")
+            .env_remove("REGISTRY_AUTH_FILE")
+            .env_remove("DOCKER_CONFIG")
+            .env_remove("XDG_CONFIG_HOME");
+        let ran = fixture::run(&mut command);
+        for text in [&ran.stdout, &ran.stderr] {
+            assert!(
+                !text.contains(PASSWORD) && !text.contains("hunter2"),
+                "{text}"
+            );
+        }
+        ran
+    };
+    let login = ["login", "-u", "ada", "--password-stdin", &host];
+    let refused = builder(&login, "hunter2\n");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(
+        refused.stderr.contains("refuses access"),
+        "{}",
+        refused.stderr
+    );
+    let file = temp.path().join(".config/containers/auth.json");
+    assert!(!file.exists(), "what is refused is not kept");
+    assert_eq!(
+        builder(&login, &format!("{PASSWORD}\n")).ok().stdout,
+        "Login Succeeded\n"
+    );
+    let mode =
+        std::os::unix::fs::PermissionsExt::mode(&fs::metadata(&file).expect("kept").permissions());
+    assert_eq!(mode & 0o7777, 0o600);
+
+    let name = format!("{host}/app:1");
+    let Some(base) = fixture::base(TEST) else {
+        return;
+    };
+    let from = format!("oci:{}:latest", base.display());
+    builder(&["copy", &from, &format!("docker://{name}")], "").ok();
+    builder(&["pull", "-q", &name], "").ok();
+    builder(&["logout", &host], "").ok();
+    let refused = builder(&["pull", &name], "");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+    assert!(refused.stderr.contains("log in to"), "{}", refused.stderr);
+    builder(
+        &["pull", "-q", "--creds", &format!("ada:{PASSWORD}"), &name],
+        "",
+    )
+    .ok();
+    let refused = builder(&["push", "--creds", "ada:hunter2", &name], "");
+    assert_eq!(refused.code, Some(1), "{}", refused.stderr);
+}

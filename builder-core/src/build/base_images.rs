@@ -48,14 +48,33 @@ impl Bases {
             Err(StoreError::NotFound { .. }) => None,
             Err(error) => return Err(error.into()),
         };
-        if local.is_some() {
-            let root = self.store.root().to_owned();
-            return self
-                .layout(root, Some(reference.to_string()), platform)
-                .await;
-        }
         let blobs = self.store.blobs();
-        self.client.resolve(reference, platform, blobs).await
+        if local.is_none() {
+            return self.client.resolve(reference, platform, blobs).await;
+        }
+        let root = self.store.root().to_owned();
+        let local = self.layout(root, Some(reference.to_string()), platform);
+        // What is here may be for another platform: a pull keeps one.
+        let lacking = match local.await {
+            Ok(found) => {
+                let there = found.config.platform();
+                if there.os.is_empty() || platform.runs(&there) {
+                    return Ok(found);
+                }
+                RegistryError::NoMatchingPlatform {
+                    what: reference.familiar(),
+                    platform: Box::new(platform.clone()),
+                    available: vec![there],
+                }
+            }
+            Err(
+                error @ (RegistryError::NoMatchingPlatform { .. }
+                | RegistryError::Incomplete { .. }),
+            ) => error,
+            Err(error) => return Err(error),
+        };
+        let elsewhere = self.client.resolve(reference, platform, blobs).await;
+        elsewhere.map_err(|_| lacking)
     }
 
     async fn layout(

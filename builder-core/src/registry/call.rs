@@ -236,8 +236,12 @@ impl Inner {
                         return Err(too_large().into());
                     }
                 }
-                Err(_) if left.is_zero() => {
-                    let cause = format!("{what} came too slowly");
+                Err(_) if Instant::now() >= end => {
+                    let all = self.options.no_progress_timeout;
+                    let cause = match bytes.len() {
+                        0 => format!("nothing came for {all:?}"),
+                        n => format!("{what} came too slowly, {n} bytes in {all:?}"),
+                    };
                     return Err(unreachable(&endpoint.host, NoAnswer { cause, retry: true }));
                 }
                 Err(error) => return Err(unreachable(&endpoint.host, error)),

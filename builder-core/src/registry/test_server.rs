@@ -35,6 +35,10 @@ pub(super) struct Answer {
     pub cut: Option<usize>,
     /// Says nothing for so long.
     pub delay: Duration,
+    /// Does not say how long it is, as what does not end.
+    pub endless: bool,
+    /// Sends a byte at a time, and waits.
+    pub drops: bool,
 }
 
 impl Answer {
@@ -45,11 +49,23 @@ impl Answer {
             body: body.into(),
             cut: None,
             delay: Duration::ZERO,
+            endless: false,
+            drops: false,
         }
     }
 
     pub(super) fn header(mut self, name: &str, value: &str) -> Self {
         self.headers.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    pub(super) fn endless(mut self) -> Self {
+        self.endless = true;
+        self
+    }
+
+    pub(super) fn drops(mut self) -> Self {
+        self.drops = true;
         self
     }
 
@@ -140,12 +156,20 @@ where
     };
     tokio::time::sleep(answer.delay).await;
     let mut head = format!("HTTP/1.1 {} X\r\nConnection: close\r\n", answer.status);
-    head += &format!("Content-Length: {}\r\n", answer.body.len());
+    if !answer.endless {
+        head += &format!("Content-Length: {}\r\n", answer.body.len());
+    }
     for (name, value) in &answer.headers {
         head += &format!("{name}: {value}\r\n");
     }
     stream.write_all(format!("{head}\r\n").as_bytes()).await?;
     let body = &answer.body[..answer.cut.unwrap_or(answer.body.len())];
+    if answer.drops {
+        for byte in body {
+            stream.write_all(&[*byte]).await?;
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    }
     stream.write_all(body).await?;
     stream.shutdown().await
 }

@@ -447,6 +447,138 @@ async fn silence_ends() {
     );
 }
 
+/// Lies that a registry may tell, what is asked of it then, and what the error says.
+#[tokio::test]
+async fn a_lying_registry_is_left_in_time_and_in_little_memory() {
+    type Lie = fn(&Image, &Asked) -> Option<Answer>;
+    let index_of = |inner: &[u8], media_type: &str, size: u64| {
+        let entry = Descriptor::new(media_type, Digest::of(inner), size).for_platform(amd64());
+        Index::new(vec![entry]).to_bytes()
+    };
+    let image = Image::new();
+    // Indexes five deep: one in a circle cannot be made, since each is named by its digest.
+    let mut deep = vec![index_of(
+        &image.manifest,
+        media_type::OCI_MANIFEST,
+        image.manifest.len() as u64,
+    )];
+    for _ in 0..5 {
+        let inner = deep.last().expect("one");
+        deep.push(index_of(inner, media_type::OCI_INDEX, inner.len() as u64));
+    }
+    let mut nested = image.clone();
+    nested.index = deep.last().expect("one").clone();
+    let mut short = image.clone();
+    short.index = index_of(&image.manifest, media_type::OCI_MANIFEST, 7);
+    let mut big = image.clone();
+    let mut manifest = Manifest::parse(&image.manifest).expect("manifest");
+    manifest.config.size = 100 << 20;
+    big.manifest = manifest.to_bytes();
+    big.index = index_of(
+        &big.manifest,
+        media_type::OCI_MANIFEST,
+        big.manifest.len() as u64,
+    );
+    let mut config = image.clone();
+    manifest.config.size = 11;
+    config.manifest = manifest.to_bytes();
+    config.index = index_of(
+        &config.manifest,
+        media_type::OCI_MANIFEST,
+        config.manifest.len() as u64,
+    );
+    let mut layer = image.clone();
+    let mut manifest = Manifest::parse(&image.manifest).expect("manifest");
+    manifest.layers[0].size += 1;
+    layer.manifest = manifest.to_bytes();
+    layer.index = index_of(
+        &layer.manifest,
+        media_type::OCI_MANIFEST,
+        layer.manifest.len() as u64,
+    );
+    let good: Lie = |_, _| None;
+    let cases: [(&str, Image, Lie, &str); 9] = [
+        ("nested", nested, good, "index"),
+        (
+            "a manifest's size",
+            short,
+            good,
+            "not the 7 that its manifest speaks of",
+        ),
+        (
+            "a config of 100 MB",
+            big,
+            good,
+            "larger than the 8388608 bytes",
+        ),
+        ("a config's size", config, good, "not the 11 that"),
+        ("a layer's size", layer, good, "bytes, not the"),
+        (
+            "an endless manifest",
+            image.clone(),
+            |_, asked| {
+                let manifest = asked.path.contains("/manifests/");
+                manifest.then(|| Answer::new(200, vec![b' '; 6 << 20]).endless())
+            },
+            "larger than the 4194304 bytes",
+        ),
+        (
+            "an endless layer",
+            image.clone(),
+            |image, asked| {
+                let layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+                layer.then(|| Answer::new(200, vec![0; 2 << 20]).endless())
+            },
+            "larger than the 800000 bytes",
+        ),
+        (
+            "a manifest by drops",
+            image.clone(),
+            |image, asked| {
+                let slow = asked.path.contains("/manifests/");
+                slow.then(|| Answer::new(200, image.index.clone()).drops())
+            },
+            "too slowly",
+        ),
+        (
+            "a layer by drops",
+            image.clone(),
+            |image, asked| {
+                let layer = asked.path.ends_with(&Digest::of(&image.layer).to_string());
+                layer.then(|| Answer::new(200, image.layer.clone()).drops())
+            },
+            "bytes came in",
+        ),
+    ];
+    for (what, served, lie, expected) in cases {
+        let documents = deep.clone();
+        let server = Server::start(move |asked, _| {
+            let deep = documents
+                .iter()
+                .find(|it| asked.path.ends_with(&Digest::of(it).to_string()));
+            match (lie(&served, asked), deep) {
+                (Some(answer), _) => answer,
+                (None, Some(bytes)) => Answer::new(200, bytes.clone()),
+                (None, None) => served.serve(asked),
+            }
+        })
+        .await;
+        let client = Client::new(ClientOptions {
+            no_progress_timeout: Duration::from_millis(200),
+            give_up_after: Duration::from_secs(2),
+            attempts: 2,
+            ..options()
+        });
+        let fixture = Fixture::new();
+        let error = fixture.pull(&client, &server).await.expect_err(what);
+        assert!(error.to_string().contains(expected), "{what}: {error}");
+        assert!(
+            !fixture.store.blobs().has(&Digest::of(&image.layer)),
+            "{what}"
+        );
+    }
+}
+
 #[tokio::test]
 async fn redirects_lose_the_password() {
     let image = Image::new();

@@ -1,6 +1,6 @@
 //! The registry client against a real registry, over TLS, with passwords, and with trouble in between.
 //!
-//! `REGISTRY_RUNS=200` runs as many rounds of trouble; `REGISTRY_SEED=n` starts them with another draw.
+//! `LONG=1` runs 200 rounds of trouble, `REGISTRY_RUNS=n` as many; `REGISTRY_SEED=n` starts them with another draw.
 
 mod proxy;
 mod server;
@@ -23,7 +23,8 @@ use builder_core::store::Store;
 use proxy::{Act, Proxy, Random};
 use server::{PASSWORD, Registry, USER};
 
-const RUNS: u64 = 16;
+const RUNS: u64 = 10;
+const LONG_RUNS: u64 = 200;
 
 fn amd64() -> Platform {
     Platform::new("linux", "amd64", None)
@@ -386,7 +387,11 @@ async fn trouble_on_the_way_changes_nothing() {
             .ok()
             .and_then(|it| it.parse::<u64>().ok())
     };
-    let runs = number("REGISTRY_RUNS").unwrap_or(RUNS);
+    let all = match std::env::var_os("LONG") {
+        Some(_) => LONG_RUNS,
+        None => RUNS,
+    };
+    let runs = number("REGISTRY_RUNS").unwrap_or(all);
     let first = number("REGISTRY_SEED").unwrap_or(0);
     let mut excused = Vec::new();
     for seed in first..first + runs {
