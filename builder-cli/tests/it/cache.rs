@@ -299,3 +299,118 @@ fn a_secret_is_in_no_key_and_a_missed_step_says_what_changed() {
         "a reason names f: {reasons:?}"
     );
 }
+
+#[test]
+fn a_change_that_the_time_of_a_file_hides_is_seen() {
+    let Some(base) = fixture::base("cache") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    let file = dir.join("f");
+    fixture::write_files(
+        &dir,
+        &[("Dockerfile", "FROM busybox\nCOPY f /f\n"), ("f", "one\n")],
+    );
+    let build = || {
+        let mut command = fixture::build(base, &temp.path().join("store"));
+        Steps::of(&fixture::run(command.arg("--progress=rawjson").arg(&dir)).ok())
+            .reran()
+            .len()
+    };
+    assert_eq!(build(), 1, "cold");
+    // Old enough for its digest to be remembered.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    assert_eq!(build(), 0, "nothing");
+    let time = fs::metadata(&file)
+        .and_then(|it| it.modified())
+        .expect("time");
+    let open = || fs::File::options().write(true).open(&file).expect("open");
+    open()
+        .set_modified(time + std::time::Duration::from_secs(5))
+        .expect("set time");
+    assert_eq!(build(), 0, "only the time");
+    for (nth, text) in ["two\n", "six\n", "ten\n"].into_iter().enumerate() {
+        // In place, of the same size, and the time set back: only the ctime tells.
+        fs::write(&file, text).expect("write");
+        open().set_modified(time).expect("set time");
+        assert_eq!(build(), 1, "{text}");
+        if nth == 0 {
+            std::thread::sleep(std::time::Duration::from_millis(100));
+            assert_eq!(build(), 0, "{text} again");
+        }
+        // The next one is written within the same second, too.
+    }
+}
+
+/// One build: the digests of the manifest in an archive and of the image.
+fn digests(command: &mut Command, out: &Path, iid: &Path) -> (String, String) {
+    let dest = format!("type=oci,dest={},tar=false,compression=gzip", out.display());
+    command.env("SOURCE_DATE_EPOCH", "1500000000");
+    command
+        .args(["--progress=plain", "--output", &dest, "--iidfile"])
+        .arg(iid);
+    fixture::run(command).ok();
+    let index = fs::read_to_string(out.join("index.json")).expect("index");
+    let index: serde_json::Value = serde_json::from_str(&index).expect("JSON");
+    let manifest = index["manifests"][0]["digest"]
+        .as_str()
+        .expect("digest")
+        .to_owned();
+    (manifest, fs::read_to_string(iid).expect("iidfile"))
+}
+
+#[test]
+fn workers_users_and_file_systems_do_not_show_in_a_digest() {
+    let Some(base) = fixture::base("cache") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    fixture::write_files(&dir, &FILES);
+    for nth in 0..300_usize {
+        let text = format!("{nth}\n").repeat(nth);
+        fixture::write_files(
+            &dir.join("assets"),
+            &[(&format!("d{}/f{nth}", nth % 7), &text)],
+        );
+    }
+    let text = DOCKERFILE.replace("cat /assets/*", "cat /assets/one /assets/two");
+    fs::write(dir.join("Dockerfile"), text).expect("write");
+    let mut all = Vec::new();
+    let others = crate::users::everybody("cache", temp.path());
+    for who in &others {
+        who.give(&dir);
+        let mut command = who.build(base);
+        command.arg(&dir);
+        let got = digests(&mut command, &who.home.join("out"), &who.home.join("iid"));
+        all.push((who.name.clone(), got));
+    }
+    let shm = Path::new("/dev/shm");
+    let mut places = vec![temp.path().to_owned()];
+    let memory = shm
+        .is_dir()
+        .then(|| tempfile::tempdir_in(shm).ok())
+        .flatten();
+    match &memory {
+        Some(memory) => places.push(memory.path().to_owned()),
+        None => fixture::skip("a store on a tmpfs", "a writable /dev/shm"),
+    }
+    for place in places {
+        for workers in ["1", "8"] {
+            let store = place.join(format!("store{workers}"));
+            let mut command = fixture::build(base, &store);
+            command
+                .env("RAYON_NUM_THREADS", workers)
+                .args(["--jobs", workers])
+                .arg(&dir);
+            let out = temp.path().join(format!("out{}", all.len()));
+            let got = digests(&mut command, &out, &temp.path().join("iid"));
+            all.push((format!("{workers} workers in {}", place.display()), got));
+        }
+    }
+    let (first, expected) = &all[0];
+    for (who, got) in &all {
+        assert_eq!(got, expected, "{who}, and {first}");
+    }
+}

@@ -21,7 +21,7 @@ RUN cat /b/* > /all && rm -r /b
 ";
 
 /// Every blob of the store has the digest of its name; says how many there are.
-fn check_blobs(store: &Path) -> usize {
+pub(crate) fn check_blobs(store: &Path) -> usize {
     let Ok(blobs) = fs::read_dir(store.join("blobs/sha256")) else {
         return 0;
     };
@@ -33,12 +33,11 @@ fn check_blobs(store: &Path) -> usize {
             .expect("a name")
             .to_string_lossy()
             .into_owned();
-        assert_eq!(
-            fixture::sha256(&fs::read(&path).expect("read")),
-            name,
-            "{}",
-            path.display()
-        );
+        // It may be pruned meanwhile.
+        let Ok(bytes) = fs::read(&path) else {
+            continue;
+        };
+        assert_eq!(fixture::sha256(&bytes), name, "{}", path.display());
         count += 1;
     }
     count

@@ -9,6 +9,8 @@
 //! | `web`         | a web server that counts what it is asked                                  |
 //! | `cache`       | an edit runs again what depends on it, and nothing else                    |
 //! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
+//! | `edits`       | after random edits the cached build is the uncached one, and runs no more  |
+//! | `stress`      | builds, prunes and `kill -9` on one store at once: every result is right   |
 //! | `prune`       | `du` adds up to what the disk says, `prune` removes what it should         |
 //! | `commands`    | every folder of `testdata/cli/`: what commands print, their help and their errors |
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
@@ -39,6 +41,7 @@ mod commands;
 mod container;
 mod contexts;
 mod crash;
+mod edits;
 mod escape;
 mod explain;
 mod exports;
@@ -52,6 +55,7 @@ mod peers;
 mod prune;
 mod rungs;
 mod steps;
+mod stress;
 mod tree;
 mod users;
 mod web;

@@ -4,7 +4,7 @@
 //! index.json ─▶ manifests ─▶ configs, layers                       named images: they stay
 //! steps/* ─▶ blobs and snapshots of the result, parts              a record lasts as long as it is used,
 //! builds/* ─▶ parts ─▶ lists                                       and what it refers to as long as it does
-//! same/*, compressed/*                                             last as long as their blob
+//! same/*, compressed/*, members/*                                  last as long as their blob
 //! ```
 //!
 //! The last use of a thing is its own, or that of the latest that refers to it. So the longest unused things never leave
@@ -23,6 +23,7 @@ use crate::store::{Condemned, Kind, Measured, Size, StoreError, Stored};
 
 /// Written by `export`: what a layer was once compressed to.
 const COMPRESSED: &str = "compressed";
+const MEMBERS: &str = "members";
 /// Far more than any real manifest or config.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 /// When the store was last looked at, and what did not have to be measured again.
@@ -310,6 +311,11 @@ impl Cache {
         };
         follow(SAME, &|web, at| {
             Some(self.record::<Layer>(web, at)?.blob.digest)
+        });
+        // Named by the blob that they are about.
+        follow(MEMBERS, &|web, at| {
+            let (_, hex) = web.things[at].name.split_once('/')?;
+            format!("sha256:{hex}").parse().ok()
         });
         follow(COMPRESSED, &|web, at| {
             Some(self.record::<Descriptor>(web, at)?.digest)

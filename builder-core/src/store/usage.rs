@@ -170,6 +170,9 @@ impl Store {
             match kind.as_str() {
                 "mounts" => found.push((Kind::CacheMount, name(&inner), inner)),
                 "files" => found.push((Kind::FileDigests, name(&inner), inner)),
+                "members" => {
+                    found.push((Kind::Record, format!("members/{}", name(&inner)), inner));
+                }
                 _ if name(&inner).len() == 2 && inner.is_dir() => {
                     let records = children(&inner).map_err(at("list", &inner))?;
                     let named = records.into_iter();

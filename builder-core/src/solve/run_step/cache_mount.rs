@@ -15,6 +15,9 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use rustix::fs::RenameFlags;
+use rustix::io::Errno;
+
 use super::seed;
 use crate::cache::Layer;
 use crate::digest::ContentDigest;
@@ -175,10 +178,14 @@ impl Caches {
             Some(known) => seed::fill(&known, source, &new)?,
             None => dress(&new, *mode, *uid, *gid).map_err(io)?,
         }
-        match std::fs::rename(&new, &path) {
-            Err(_) if path.is_dir() => Ok(path),
-            Err(error) => Err(io(error)),
+        // An empty directory would be replaced by a plain rename, under the feet of a step that has it mounted.
+        let cwd = rustix::fs::CWD;
+        match rustix::fs::renameat_with(cwd, &new, cwd, &path, RenameFlags::NOREPLACE) {
             Ok(()) => Ok(path),
+            Err(_) if path.is_dir() => Ok(path),
+            // A file system that cannot keep from replacing.
+            Err(Errno::INVAL) => std::fs::rename(&new, &path).map(|()| path).map_err(io),
+            Err(error) => Err(io(error.into())),
         }
     }
 }
