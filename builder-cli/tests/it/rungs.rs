@@ -193,3 +193,55 @@ fn every_rung_makes_the_same_layers() {
         "only {compared} builds compared"
     );
 }
+
+#[test]
+fn an_id_beyond_the_users_range_is_named() {
+    let Some(base) = fixture::base("ids beyond a range") else {
+        return;
+    };
+    if !fixture::is_root() {
+        return fixture::skip(
+            "ids beyond a range",
+            "to be run by root, which changes to an ordinary user",
+        );
+    }
+    let Some((user, uid, gid)) = other_user() else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let home = temp.path().join("home");
+    fs::create_dir(&home).expect("mkdir");
+    fs::write(home.join("auth.json"), "{}").expect("write");
+    fixture::write_files(
+        &home,
+        &[(
+            "context/Dockerfile",
+            "FROM busybox\nCOPY --chown=4000000:4000001 Dockerfile /wide/file\nRUN true\n",
+        )],
+    );
+    let program = temp.path().join("builder");
+    fs::copy(fixture::program(), &program).expect("copy the program");
+    let chown = Command::new("chown")
+        .args(["-hR", &format!("{uid}:{gid}")])
+        .arg(&home)
+        .status();
+    assert!(chown.is_ok_and(|it| it.success()), "chown");
+    let done = fixture::run(
+        Command::new("setpriv")
+            .args([format!("--reuid={uid}"), format!("--regid={gid}")])
+            .args(["--clear-groups", "--inh-caps=-all", "--"])
+            .arg(&program)
+            .args(["build", "--root=store", "--authfile=auth.json"])
+            .arg(format!(
+                "--build-context=busybox=oci-layout://{}:latest",
+                base.display()
+            ))
+            .arg("context")
+            .current_dir(&home)
+            .env("HOME", &home)
+            .env("USER", user),
+    );
+    assert_eq!(done.code, Some(1), "{}", done.stderr);
+    let said = "`wide` belongs to 4000000:4000001, which is beyond the ids that are mapped here";
+    assert!(done.stderr.contains(said), "{}", done.stderr);
+}

@@ -2,6 +2,8 @@
 
 use std::io;
 
+use rustix::io::Errno;
+
 /// Why a layer could not be written, read, compressed or unpacked. Paths are shown as text, other bytes escaped.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -33,6 +35,22 @@ pub enum LayerError {
     Unsafe { path: String, why: &'static str },
     #[error("hard link `{path}`: its target `{target}` does not exist")]
     LinkTarget { path: String, target: String },
+    #[error(
+        "`{path}` belongs to {uid}:{gid}, which is beyond the ids that are mapped here: give this user a range in \
+         /etc/subuid and in /etc/subgid that is large enough for {most}"
+    )]
+    UnmappedOwner {
+        path: String,
+        uid: u32,
+        gid: u32,
+        /// The larger of the two.
+        most: u32,
+    },
+    #[error(
+        "`{path}` belongs to {uid}:{gid}, and files can be given to nobody here, without root's rights and without user \
+         namespaces: see `builder doctor`"
+    )]
+    NoOwners { path: String, uid: u32, gid: u32 },
     #[error("cannot {action} `{path}`: {source}")]
     Io {
         action: &'static str,
@@ -86,6 +104,27 @@ impl LayerError {
             action,
             path: shown(path),
             source: source.into(),
+        }
+    }
+
+    /// The same for a change of owner.
+    pub(crate) fn owner(path: &[u8], uid: u32, gid: u32) -> impl FnOnce(Errno) -> LayerError {
+        move |errno| {
+            let path = shown(path);
+            match errno {
+                Errno::INVAL => LayerError::UnmappedOwner {
+                    path,
+                    uid,
+                    gid,
+                    most: uid.max(gid),
+                },
+                Errno::PERM => LayerError::NoOwners { path, uid, gid },
+                errno => LayerError::Io {
+                    action: "change the owner of",
+                    path,
+                    source: errno.into(),
+                },
+            }
         }
     }
 

@@ -189,7 +189,7 @@ impl Unpacker {
         // A link, a device or a pipe.
         let (uid, gid) = self.owner(entry);
         rustix::fs::chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(LayerError::io("change the owner of", path))?;
+            .map_err(self.owner_failed(entry))?;
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {
             rustix::fs::chmodat(at, name, mode(entry), AtFlags::empty())
                 .map_err(LayerError::io("change the mode of", path))?;
@@ -260,7 +260,7 @@ impl Unpacker {
         }
         // The owner first: changing it takes setuid bits and capabilities away.
         let (uid, gid) = self.owner(entry);
-        rustix::fs::fchown(&file, uid, gid).map_err(LayerError::io("change the owner of", path))?;
+        rustix::fs::fchown(&file, uid, gid).map_err(self.owner_failed(entry))?;
         rustix::fs::fchmod(&file, mode(entry))
             .map_err(LayerError::io("change the mode of", path))?;
         self.put_xattrs(entry, |key, value| {
@@ -309,7 +309,7 @@ impl Unpacker {
         let path = &entry.path[..];
         let (uid, gid) = self.owner(entry);
         rustix::fs::chownat(dir, "", uid, gid, AtFlags::EMPTY_PATH)
-            .map_err(LayerError::io("change the owner of", path))?;
+            .map_err(self.owner_failed(entry))?;
         rustix::fs::chmodat(dir, ".", mode(entry), AtFlags::empty())
             .map_err(LayerError::io("change the mode of", path))?;
         self.put_xattrs(entry, |key, value| xattr::set(dir, b"", key, value))?;
@@ -479,6 +479,12 @@ impl Unpacker {
             path: path.to_vec(),
             what,
         });
+    }
+
+    fn owner_failed(&self, entry: &Entry) -> impl FnOnce(Errno) -> LayerError + use<> {
+        let (uid, gid) = self.options.chown.unwrap_or((entry.uid, entry.gid));
+        let path = entry.path.clone();
+        move |errno| LayerError::owner(&path, uid, gid)(errno)
     }
 
     fn owner(&self, entry: &Entry) -> (Option<Uid>, Option<Gid>) {
