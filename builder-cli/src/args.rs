@@ -134,7 +134,7 @@ pub(crate) struct BuildArgs {
     pub(crate) tag: Vec<String>,
     /// Where the result goes besides the store: a directory for its files, `-` for a tar of them on standard output, or
     /// `type=oci|docker|local|tar,dest=PATH[,tar=false][,name=NAME][,compression=gzip|zstd|uncompressed]
-    /// [,compression-level=N][,annotation[-LEVEL[PLATFORM]].KEY=VALUE][,oci-mediatypes=BOOL]`;
+    /// [,compression-level=N][,force-compression=BOOL][,annotation[-LEVEL[PLATFORM]].KEY=VALUE][,oci-mediatypes=BOOL]`;
     /// or a registry: `type=registry[,name=NAME][,compression=…]`
     #[arg(short, long, value_name = "OUTPUT")]
     pub(crate) output: Vec<String>,

@@ -42,6 +42,7 @@ struct Given {
     tar: Option<bool>,
     codec: Option<String>,
     level: Option<u8>,
+    force: bool,
     names: Option<Vec<Reference>>,
     annotations: Vec<Annotation>,
     oci_types: Option<bool>,
@@ -100,6 +101,7 @@ fn take(given: &mut Given, key: &str, value: String, around: &Surroundings) -> R
             ));
         }
         "compression" => given.codec = Some(value),
+        "force-compression" => given.force = boolean(&value)?,
         "compression-level" => {
             let number = value.parse::<u8>();
             let number =
@@ -155,6 +157,7 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
         tar,
         codec,
         level,
+        force,
         names,
         annotations,
         oci_types,
@@ -189,7 +192,7 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
     if tar == Some(false) && kind != "oci" {
         return Err(format!("tar=false is for type=oci, not type={kind}"));
     }
-    if !is_image && (codec.is_some() || level.is_some()) {
+    if !is_image && (codec.is_some() || level.is_some() || force) {
         return Err(format!("type={kind} is not compressed"));
     }
     if !is_image && (!annotations.is_empty() || oci_types.is_some() || referrers) {
@@ -222,6 +225,7 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
     }
     let image = ImageOptions {
         compression,
+        force_compression: force,
         names,
         annotations,
         docker_types: oci_types == Some(false),
@@ -385,6 +389,15 @@ mod tests {
             ("type=registry", registry()),
             ("type=image,push=true", registry()),
             (
+                "type=registry,force-compression=true",
+                Output::Registry {
+                    image: ImageOptions {
+                        force_compression: true,
+                        ..ImageOptions::compressed(Compression::Gzip(6))
+                    },
+                },
+            ),
+            (
                 "type=registry,name=a:1,compression=zstd",
                 Output::Registry {
                     image: ImageOptions {
@@ -475,6 +488,11 @@ mod tests {
             ("type=docker,dest=x,compression=zstd", "no zstd"),
             ("type=docker,dest=x,tar=false", "for type=oci"),
             ("type=local,dest=x,compression=gzip", "not compressed"),
+            ("type=local,dest=x,force-compression=true", "not compressed"),
+            (
+                "type=oci,dest=x,force-compression=much",
+                "neither true nor false",
+            ),
             ("type=oci,dest", "KEY=VALUE"),
         ] {
             match parse(text, &around(true)) {

@@ -24,6 +24,7 @@
 //! | `check`       | remarks in every format, exit codes, mends                                 |
 //! | `hostile_contexts` | contexts and Dockerfiles that are clumsy or mean                           |
 //! | `full_disk`   | disks that are full or read-only are named, and nothing half-written stays  |
+//! | `lazy`        | what no step looks at is not unpacked; forced compression reaches a base    |
 //! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
 //! | `escape`      | what a step must not reach is refused to it                                |
@@ -49,6 +50,7 @@ mod fixture;
 mod full_disk;
 mod hostile_contexts;
 mod hostile_images;
+mod lazy;
 mod orphans;
 mod outputs;
 mod peers;

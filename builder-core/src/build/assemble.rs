@@ -56,8 +56,8 @@ pub(super) fn finish(
     let mut descriptors = Vec::new();
     for layer in &solved.layers {
         let Layer { diff_id, blob, .. } = layer;
-        let compression = how.compression;
-        descriptors.push(inputs.compressor.get(*diff_id, blob, compression, false)?);
+        let (compression, force) = (how.compression, how.force_compression);
+        descriptors.push(inputs.compressor.get(*diff_id, blob, compression, force)?);
     }
     if how.docker_types {
         config.media_type = media_type::DOCKER_CONFIG.to_owned();

@@ -36,6 +36,8 @@ pub enum Output {
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ImageOptions {
     pub compression: Compression,
+    /// Layers of a base that came in another form are brought to this one, too.
+    pub force_compression: bool,
     /// Names in place of the build's.
     pub names: Option<Vec<Reference>>,
     pub annotations: Vec<Annotation>,

@@ -14,6 +14,32 @@ use crate::layer::Written;
 use crate::plan::{CopyOp, MkdirOp};
 use crate::progress::Event;
 
+/// What a step looks at in the tree that it stands on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Needs {
+    Tree,
+    /// Who its users are, and no more.
+    Accounts,
+    /// Nothing: the layers below are not even fetched.
+    Nothing,
+}
+
+/// A linked layer stands by itself, as in BuildKit: what is below its destination is not looked at.
+fn needs(op: &CopyOp) -> Needs {
+    let by_name = |spec: &String| {
+        let mut names = spec.split(':').filter(|name| !name.is_empty());
+        names.any(|name| name.parse::<u32>().is_err())
+    };
+    match (
+        op.link && op.chmod.is_none(),
+        op.chown.as_ref().is_some_and(by_name),
+    ) {
+        (false, _) => Needs::Tree,
+        (true, true) => Needs::Accounts,
+        (true, false) => Needs::Nothing,
+    }
+}
+
 /// Copies `selection` onto `parent` and returns the layer.
 pub(super) async fn run_copy(
     job: &Job,
@@ -21,12 +47,13 @@ pub(super) async fn run_copy(
     parent: &[Layer],
     selection: Selection,
 ) -> Result<Layer, SolveErrorKind> {
-    job.loader.unpack(&job.inputs, parent, job.vertex).await?;
+    let needs = needs(op);
+    if needs != Needs::Nothing {
+        job.loader.unpack(&job.inputs, parent, job.vertex).await?;
+    }
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        // A linked layer stands by itself, as in BuildKit: what is below its destination is not looked at.
-        let linked = op.link && op.chmod.is_none();
-        on_parent(&job, &parent, linked, |target, accounts| {
+        on_parent(&job, &parent, needs, |target, accounts| {
             let owner = match &op.chown {
                 Some(spec) => Some(owner(&job, accounts, spec)?),
                 None => None,
@@ -51,7 +78,7 @@ pub(super) async fn run_mkdir(
     job.loader.unpack(&job.inputs, parent, job.vertex).await?;
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job, &parent, false, |target, accounts| {
+        on_parent(&job, &parent, Needs::Tree, |target, accounts| {
             let owner = if op.user.is_empty() {
                 (0, 0)
             } else {
@@ -78,11 +105,11 @@ fn owner(job: &Job, accounts: &Accounts, spec: &str) -> Result<(u32, u32), FileE
 fn on_parent(
     job: &Job,
     parent: &[Layer],
-    alone: bool,
+    needs: Needs,
     change: impl FnOnce(&mut Target, &Accounts) -> Result<(), FileError>,
 ) -> Result<Layer, SolveErrorKind> {
     let inputs = &job.inputs;
-    let root = if parent.is_empty() {
+    let root = if parent.is_empty() || needs == Needs::Nothing {
         None
     } else {
         Some(view(inputs, parent)?)
@@ -91,7 +118,7 @@ fn on_parent(
     let accounts = Accounts::read(below.as_deref());
     let clamp = inputs.plan.source_date_epoch;
     let now = clamp.unwrap_or(inputs.options.now);
-    let mut target = Target::new(below.filter(|_| !alone), now);
+    let mut target = Target::new(below.filter(|_| needs == Needs::Tree), now);
     change(&mut target, &accounts)?;
     let out = inputs.compressor.writer(job.leaves())?;
     let (out, written) = target.write(out, clamp)?;
