@@ -20,6 +20,9 @@ use super::{Change, SnapshotError, Stack, View};
 use crate::digest::{ChainId, DiffId};
 use crate::layer::{Limits, Unpacked};
 
+/// A tree may be thousands of directories deep, and each is a call; what is not used of it takes no memory.
+const STACK_BYTES: usize = 256 << 20;
+
 /// More would be disk that a build seldom comes back to.
 const TREES_KEPT: usize = 2;
 
@@ -28,6 +31,7 @@ const TREES_KEPT: usize = 2;
 pub struct Copied {
     layers: Overlay,
     trees: Mutex<Vec<Tree>>,
+    workers: rayon::ThreadPool,
 }
 
 /// A tree that lacks the last layers of `chain`.
@@ -45,6 +49,11 @@ impl Copied {
             // `trusted.` attributes are not for everybody, and nothing but this room reads these
             layers: Overlay::new(dir, tmp, true)?,
             trees: Mutex::default(),
+            workers: rayon::ThreadPoolBuilder::new()
+                .stack_size(STACK_BYTES)
+                .build()
+                .map_err(std::io::Error::other)
+                .map_err(failed("start threads for", dir))?,
         })
     }
 
@@ -115,7 +124,9 @@ impl Snapshotter for Copied {
         let tree = File::open(&path).map_err(failed("open", &path))?;
         for layer in lowers.iter().rev().skip(applied) {
             let from = File::open(layer).map_err(failed("open", layer))?;
-            apply(from.as_fd(), tree.as_fd(), self.layers.format())?;
+            let format = self.layers.format();
+            self.workers
+                .install(|| apply(from.as_fd(), tree.as_fd(), format))?;
         }
         let clock = tmp.path().join("clock");
         let clock = OpenOptions::new()
@@ -124,7 +135,9 @@ impl Snapshotter for Copied {
             .truncate(false)
             .open(&clock)
             .map_err(failed("make", &clock))?;
-        let before = Baseline::take(tree.as_fd(), &clock)?;
+        let before = self
+            .workers
+            .install(|| Baseline::take(tree.as_fd(), &clock))?;
         Ok(Active {
             lowers,
             upper: path,
@@ -137,7 +150,9 @@ impl Snapshotter for Copied {
     fn changes(&self, active: &Active) -> Result<Vec<Change>, SnapshotError> {
         let tree = File::open(&active.upper).map_err(failed("open", &active.upper))?;
         let before = active.before.as_ref();
-        changes_of_copy(tree.as_fd(), &active.lowers, before, self.layers.format())
+        let format = self.layers.format();
+        self.workers
+            .install(|| changes_of_copy(tree.as_fd(), &active.lowers, before, format))
     }
 
     fn commit(
