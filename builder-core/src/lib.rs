@@ -13,7 +13,7 @@
 //! | `solve`      | what runs now, what can be skipped?            | all below but export              |
 //! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
 //! | `source`     | how do files from elsewhere come here?         | registry, layer, store, image, digest |
-//! | `attest`     | what is attested of an image?                  | context, layer, image, digest     |
+//! | `attest`     | what is attested of an image?                  | image, digest                     |
 //! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
 //! | `cache`      | have we this result already?                   | store, image, digest, progress    |
 //! | `snapshot`   | which tree is this, what changed in it?        | layer, digest, sys                |

@@ -9,12 +9,7 @@
 //! This is the form that BuildKit writes and that Docker's tools, Kubernetes' and the registries' scanners read.
 //! Referrers of OCI 1.1 (`subject`) come on top where they are asked for.
 //!
-//! - [`provenance`]: SLSA 1.0, in BuildKit's terms.
-//! - [`sbom`]: SPDX 2.3, from what the package managers of an image have written down.
-//!
-//! Pure, but for [`sbom`], which reads a tree. Times and ids come in as arguments.
-//!
-//! Not here: when to attest.
+//! Pure. Not here: what is said, which the caller of [`Build::attestation`](crate::Build::attestation) decides.
 
 mod statement;
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
 
-use crate::digest::Digest;
 use crate::image::{Descriptor, Manifest, Platform, Reference, media_type};
 
 const IN_TOTO: &str = "application/vnd.in-toto+json";
@@ -93,7 +92,7 @@ fn subjects(image: &Descriptor, names: &[Reference], platform: &Platform) -> Val
     }
     let named = names.iter().map(|name| {
         json!({
-            "name": package_url(&name.familiar(), None, platform),
+            "name": package_url(&name.familiar(), platform),
             "digest": digest,
         })
     });
@@ -101,25 +100,13 @@ fn subjects(image: &Descriptor, names: &[Reference], platform: &Platform) -> Val
 }
 
 /// Returns `pkg:docker/NAME@VERSION?platform=…` for an image.
-pub(super) fn package_url(name: &str, digest: Option<&Digest>, platform: &Platform) -> String {
+fn package_url(name: &str, platform: &Platform) -> String {
     let (name, version) = match name.rsplit_once(':') {
-        Some((name, tag)) if !tag.contains('/') => (name, Some(tag)),
-        _ => (name, None),
+        Some((name, tag)) if !tag.contains('/') => (name, format!("@{tag}")),
+        _ => (name, String::new()),
     };
-    let mut url = format!("pkg:docker/{name}");
-    if let Some(version) = version {
-        url += &format!("@{version}");
-    }
-    let mut qualifiers = Vec::new();
-    if let Some(digest) = digest {
-        qualifiers.push(format!("digest={digest}"));
-    }
-    qualifiers.push(format!(
-        "platform={}",
-        platform.to_string().replace('/', "%2F")
-    ));
-    url += &format!("?{}", qualifiers.join("&"));
-    url
+    let platform = platform.to_string().replace('/', "%2F");
+    format!("pkg:docker/{name}{version}?platform={platform}")
 }
 
 /// Strings and numbers: serialising them cannot fail.

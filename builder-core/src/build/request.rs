@@ -21,6 +21,7 @@ use super::output::Output;
 use super::prepare::Prepared;
 use super::push::{self, push_all};
 use super::steps::Steps;
+use crate::attest::Attestation;
 use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{Compressor, Finished};
@@ -54,6 +55,7 @@ pub struct Build {
     outputs: Vec<Output>,
     platforms: Vec<Platform>,
     annotations: Vec<Annotation>,
+    attestations: Vec<Attestation>,
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     no_cache: NoCache,
     max_layer_bytes: Option<u64>,
@@ -116,6 +118,7 @@ impl Build {
             outputs: Vec::new(),
             platforms: Vec::new(),
             annotations: Vec::new(),
+            attestations: Vec::new(),
             secrets: BTreeMap::new(),
             no_cache: NoCache::default(),
             max_layer_bytes: None,
@@ -205,6 +208,13 @@ impl Build {
     #[must_use]
     pub fn annotation(mut self, annotation: Annotation) -> Self {
         self.annotations.push(annotation);
+        self
+    }
+
+    /// Adds a statement about the image of each platform, which an index then carries beside it.
+    #[must_use]
+    pub fn attestation(mut self, attestation: Attestation) -> Self {
+        self.attestations.push(attestation);
         self
     }
 
@@ -657,7 +667,7 @@ impl Build {
             inputs,
             config,
             solved,
-            attestations: Vec::new(),
+            attestations: self.attestations.clone(),
         })
     }
 

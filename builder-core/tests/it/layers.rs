@@ -58,7 +58,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context", "digest", "image", "layer", "progress", "registry", "store",
         ],
     ),
-    ("attest", &["context", "digest", "image", "layer"]),
+    ("attest", &["digest", "image"]),
     ("source", &["digest", "image", "layer", "registry", "store"]),
     ("registry", &["digest", "image", "progress", "store"]),
     ("cache", &["digest", "image", "progress", "store"]),
