@@ -254,6 +254,12 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_empty_layer_is_two_blocks_of_zeros() {
+        assert!(DiffId(Digest::of(&[0; 1024])).is_empty_layer());
+        assert!(!DiffId(Digest::of(&[0; 1536])).is_empty_layer());
+    }
+
+    #[test]
     fn digests_read_back() {
         let digest = Digest::of(b"");
         assert_eq!(

@@ -234,6 +234,32 @@ mod tests {
     }
 
     #[test]
+    fn layers_that_may_change_the_accounts() {
+        let link = || EntryKind::Symlink {
+            target: b"x".to_vec(),
+        };
+        for (path, kind, linked, expected) in [
+            ("f", EntryKind::File { size: 1 }, false, false),
+            ("etc", EntryKind::Directory, false, false),
+            ("etc/passwd-", EntryKind::File { size: 1 }, false, false),
+            ("etc/passwd", EntryKind::File { size: 1 }, false, true),
+            ("etc/group", EntryKind::Whiteout, false, true),
+            ("etc", EntryKind::Whiteout, false, true),
+            ("etc", link(), false, true),
+            ("f", EntryKind::File { size: 1 }, true, true),
+        ] {
+            let known = Accounts {
+                linked,
+                ..accounts()
+            };
+            let mut entry = Entry::whiteout(path.as_bytes().to_vec());
+            entry.kind = kind;
+            assert_eq!(known.may_change([&entry]), expected, "{path}, {entry:?}");
+        }
+        assert!(!accounts().may_change([]), "a layer without entries");
+    }
+
+    #[test]
     fn owners() {
         for (spec, expected) in [
             ("app", Some((1000, 100))),
