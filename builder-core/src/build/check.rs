@@ -82,6 +82,7 @@ impl Build {
         let ast = match parse(&out.text) {
             Ok(ast) => ast,
             Err(error) => {
+                out.findings = self.above(&out.text, error.span.start, settings);
                 out.error = Some(Diagnostic::from(&error));
                 return Ok(out);
             }
@@ -118,6 +119,29 @@ impl Build {
             out.fixed = fixed;
         }
         Ok(out)
+    }
+
+    /// What is to be said about the lines above a mistake, as far as they are a Dockerfile by themselves.
+    fn above(&self, text: &str, mistake: usize, settings: &Settings) -> Vec<Finding> {
+        let end = text[..mistake].rfind('\n').map_or(0, |at| at + 1);
+        let text = &text[..end];
+        let Ok(ast) = parse(text) else {
+            return Vec::new();
+        };
+        let Ok(own) = self.settings(&ast) else {
+            return Vec::new();
+        };
+        let surroundings = Surroundings {
+            options: &self.plan,
+            known: &BTreeMap::new(),
+            ignored: None,
+        };
+        let mut findings = own
+            .with(settings)
+            .keep(&ast, check(&ast, text, &surroundings));
+        // Mends are for files that can be read.
+        findings.iter_mut().for_each(|it| it.edits.clear());
+        findings
     }
 
     /// Returns the remarks on a Dockerfile that is being built, and whether the author wants them to fail the build.
@@ -176,5 +200,22 @@ impl Build {
             },
             hint: Some("write `# check=skip=RULE,RULE;error=true`".to_owned()),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::build::Context;
+
+    #[test]
+    fn remarks_come_before_a_mistake() {
+        let text = "FROM scratch AS One\nMAINTAINER me\nRUN a \\\n b\nBADCMD x\ncopy a b\n";
+        let build = Build::new(Context::Empty).dockerfile_text("Dockerfile", text);
+        let checked = build.check(&Settings::default()).expect("checked");
+        let names: Vec<&str> = checked.findings.iter().map(|it| it.rule.name).collect();
+        assert_eq!(names, ["StageNameCasing", "MaintainerDeprecated"]);
+        assert_eq!(checked.error.map(|it| it.span.start), text.find("BADCMD"));
+        assert_eq!(checked.fixed, text);
     }
 }

@@ -1,6 +1,7 @@
 //! Tests of the library from outside, in one binary.
 
 mod check_cases;
+mod check_rows;
 mod conformance;
 mod cross_checks;
 mod dockerfile_cases;

@@ -14,7 +14,6 @@ mod expose_invalid_format;
 mod expose_proto_casing;
 mod from_as_casing;
 mod invalid_definition_description;
-mod json_args_recommended;
 mod legacy_key_value_format;
 mod maintainer_deprecated;
 mod multiple_instructions_disallowed;
@@ -76,7 +75,6 @@ pub const RULES: &[(&Rule, Check)] = &[
     ),
     (&duplicate_stage_name::RULE, duplicate_stage_name::check),
     (&reserved_stage_name::RULE, reserved_stage_name::check),
-    (&json_args_recommended::RULE, json_args_recommended::check),
     (&maintainer_deprecated::RULE, maintainer_deprecated::check),
     (
         &multiple_instructions_disallowed::RULE,
@@ -201,11 +199,6 @@ mod tests {
                 "FROM a AS scratch",
                 "ReservedStageName",
                 "Stage name should not use the same name as reserved stage \"scratch\"",
-            ),
-            (
-                "FROM a\nCMD b",
-                "JSONArgsRecommended",
-                "JSON arguments recommended for CMD to prevent unintended behavior related to OS signals",
             ),
             (
                 "FROM a\nMAINTAINER b",

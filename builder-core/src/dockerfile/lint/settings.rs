@@ -85,14 +85,14 @@ impl Settings {
         self
     }
 
-    /// Whether `rule` speaks at all. `experimental=all` does not ask for rules that are off unless named.
+    /// Whether `rule` speaks at all. An experiment that is asked for is not skipped, as in BuildKit;
+    /// `experimental=all` does not ask for rules that are off unless named.
     pub fn speaks(&self, rule: &Rule) -> bool {
-        let asked = match rule.when {
-            When::Always => true,
+        match rule.when {
+            When::Always => !self.skip.has(rule.name),
             When::Experimental => self.experimental.has(rule.name),
-            When::Asked => self.experimental.names(rule.name),
-        };
-        asked && !self.skip.has(rule.name)
+            When::Asked => self.experimental.names(rule.name) && !self.skip.has(rule.name),
+        }
     }
 
     /// Drops what the author does not want to hear, here or in a comment above the instruction.

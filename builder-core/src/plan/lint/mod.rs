@@ -18,6 +18,7 @@ mod copy_before_install;
 mod copy_ignored_file;
 mod from_platform_flag_const_disallowed;
 mod invalid_default_arg_in_from;
+mod json_args_recommended;
 mod redundant_target_platform;
 mod secret_in_layer;
 mod secrets_used_in_arg_or_env;
@@ -63,6 +64,7 @@ const RULES: &[(&Rule, Check)] = &[
         &invalid_default_arg_in_from::RULE,
         invalid_default_arg_in_from::check,
     ),
+    (&json_args_recommended::RULE, json_args_recommended::check),
     (&workdir_relative_path::RULE, workdir_relative_path::check),
     (
         &redundant_target_platform::RULE,
