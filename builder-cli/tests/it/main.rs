@@ -43,6 +43,7 @@ mod container;
 mod contexts;
 mod crash;
 mod edits;
+mod epochs;
 mod escape;
 mod explain;
 mod exports;

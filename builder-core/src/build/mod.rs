@@ -13,6 +13,7 @@ mod check;
 mod context;
 mod debug;
 mod deliver;
+mod epoch;
 mod error;
 mod labelled;
 mod logs;

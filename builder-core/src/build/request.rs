@@ -1,5 +1,6 @@
 //! What a user asks for, and how it is answered.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::io::Read;
 use std::ops::RangeInclusive;
@@ -26,7 +27,10 @@ use crate::cache::{Cache, LastBuild, Policy};
 use crate::dockerfile::{self, Span, ast};
 use crate::export::{Compressor, Finished};
 use crate::image::{Platform, Reference};
-use crate::plan::{Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanOptions, Step, step};
+use crate::plan::{
+    Base, BaseInfo, NamedContext, NetworkMode, Plan, PlanError, PlanOptions, Step, epoch_source,
+    step,
+};
 use crate::progress::{Event, EventSink};
 use crate::registry::{Client, ClientOptions, Resolved, note_origin};
 use crate::sandbox::{HelperPath, Rung, Standing};
@@ -186,6 +190,7 @@ impl Build {
     #[must_use]
     pub fn platform(mut self, platform: Platform) -> Self {
         self.plan.platform = platform;
+        self.plan.platform_given = true;
         self
     }
 
@@ -409,13 +414,18 @@ impl Build {
         file: &str,
         text: &str,
     ) -> Result<(Plan, BTreeMap<Base, Resolved>), BuildError> {
+        let failed = |error: PlanError| {
+            let span = Some(error.span);
+            BuildError::Plan(Box::new(located(error, file, text, span)))
+        };
+        let mut options = Cow::Borrowed(&self.plan);
+        if let Some(source) = epoch_source(ast, &self.plan).map_err(failed)? {
+            options.to_mut().epoch_of_source = self.time_of(&source, &bases.store).await?;
+        }
         let mut known: BTreeMap<Base, BaseInfo> = BTreeMap::new();
         let mut resolved: BTreeMap<Base, Resolved> = BTreeMap::new();
         loop {
-            let step = step(ast, &self.plan, &known).map_err(|error| {
-                let span = Some(error.span);
-                BuildError::Plan(Box::new(located(error, file, text, span)))
-            })?;
+            let step = step(ast, &options, &known).map_err(failed)?;
             let missing = match step {
                 Step::Ready(plan) => return Ok((*plan, resolved)),
                 Step::NeedBases(missing) => missing,

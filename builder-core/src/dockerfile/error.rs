@@ -220,6 +220,8 @@ pub enum ParseErrorKind {
     },
     #[error("mount field `{key}` has an invalid value `{value}`")]
     MountValue { key: String, value: String },
+    #[error("--device `{text}`: {reason}")]
+    Device { text: String, reason: String },
     #[error("mount field `from` takes no variables")]
     MountFromVariable,
     #[error("a secret mount needs an id, a source or a target")]

@@ -63,8 +63,10 @@ pub enum PlanErrorKind {
     },
     #[error("{flag} is not supported yet")]
     Unsupported { flag: String },
-    #[error("SOURCE_DATE_EPOCH `{text}` is not a number of seconds")]
+    #[error("SOURCE_DATE_EPOCH `{text}` is no number of seconds, context or stage")]
     Epoch { text: String },
+    #[error("the stage `{stage}` has no time for SOURCE_DATE_EPOCH: {reason}")]
+    EpochStage { stage: String, reason: String },
     #[error("the plan is larger than 256 MiB")]
     TooLarge,
     #[error("{reason}")]

@@ -17,6 +17,7 @@
 //! Not here: paths of this machine, digests of files, time.
 
 mod base;
+mod epoch;
 mod error;
 pub mod lint;
 mod lower;
@@ -30,6 +31,7 @@ mod text;
 mod vertex;
 
 pub use base::{Base, BaseInfo};
+pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind};
 pub use options::{NamedContext, PlanOptions};
 pub use outline::{CacheUse, Need, Outline, PlanArg, Target, outline, targets};

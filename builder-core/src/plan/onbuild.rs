@@ -67,6 +67,7 @@ fn place(instruction: &mut Instruction, stage: &Stage) {
         }
         Kind::Run(run) => {
             run.mounts.iter_mut().for_each(|it| at(&mut it.span));
+            run.devices.iter_mut().for_each(|it| at(&mut it.span));
             for flag in [&mut run.network, &mut run.security] {
                 flag.iter_mut().for_each(|it| at(&mut it.span));
             }

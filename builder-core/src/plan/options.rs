@@ -27,6 +27,8 @@ pub struct PlanOptions {
     pub labels: BTreeMap<String, String>,
     /// The platform of the result.
     pub platform: Platform,
+    /// The platform was asked for: the image says so whatever its base says of itself.
+    pub platform_given: bool,
     /// The platform of this machine.
     pub build_platform: Platform,
     /// Named contexts, by name as given.
@@ -37,6 +39,9 @@ pub struct PlanOptions {
     pub extra_hosts: Vec<(String, IpAddr)>,
     /// Seconds; also honoured as a build arg of that name, which wins.
     pub source_date_epoch: Option<i64>,
+    /// The time of what [`epoch_source`](super::epoch_source) names. Without one (it has none, or nobody looked) the
+    /// argument counts as not given.
+    pub epoch_of_source: Option<i64>,
 }
 
 impl Default for PlanOptions {
@@ -46,11 +51,13 @@ impl Default for PlanOptions {
             build_args: BTreeMap::new(),
             labels: BTreeMap::new(),
             platform: Platform::host(),
+            platform_given: false,
             build_platform: Platform::host(),
             contexts: BTreeMap::new(),
             network: NetworkMode::Default,
             extra_hosts: Vec::new(),
             source_date_epoch: None,
+            epoch_of_source: None,
         }
     }
 }

@@ -29,6 +29,15 @@ impl Variables {
         }
     }
 
+    pub(super) fn remove(&mut self, name: &str) {
+        if let Some(place) = self.places.remove(name) {
+            self.list.remove(place);
+            for later in self.places.values_mut().filter(|it| **it > place) {
+                *later -= 1;
+            }
+        }
+    }
+
     pub(super) fn value(&self, name: &str) -> Option<&str> {
         let place = *self.places.get(name)?;
         Some(self.list[place].1.as_str())

@@ -9,6 +9,7 @@ use crate::dockerfile::{Span, Text, nearest};
 use crate::image::{Platform, Reference};
 
 use super::base::{Base, BaseInfo};
+use super::epoch;
 use super::error::{PlanError, PlanErrorKind};
 use super::lower;
 use super::onbuild;
@@ -62,6 +63,8 @@ pub(super) struct Prepared<'a> {
 pub(super) struct Frame<'a> {
     pub(super) file: &'a Dockerfile,
     pub(super) options: &'a PlanOptions,
+    /// Clamp of all times.
+    pub(super) epoch: Option<i64>,
     pub(super) known: &'a BTreeMap<Base, BaseInfo>,
     pub(super) global: Variables,
     pub(super) lexer: Lexer,
@@ -86,10 +89,13 @@ pub fn step(
             Some(alias.raw.clone())
         })
         .unwrap_or_default();
-    let global = scope::global(file, options, &target_name)?;
+    let mut global = scope::global(file, options, &target_name)?;
+    let (epoch, options) = epoch::settle(file, options, &mut global)?;
+    let options = options.as_ref();
     let mut frame = Frame {
         file,
         options,
+        epoch,
         known,
         global,
         lexer: Lexer::new(file.directives.escape),
@@ -165,6 +171,8 @@ fn prepare<'a>(frame: &mut Frame<'a>) -> Result<Vec<Prepared<'a>>, PlanError> {
         };
         let platform = match (&ground, platform) {
             (Ground::Stage(earlier), _) => out[*earlier].platform.clone(),
+            // Nothing is for no platform: the stage is for the target's.
+            (Ground::Scratch, _) => frame.options.platform.clone(),
             (_, platform) => platform.unwrap_or(wanted),
         };
         out.push(Prepared {

@@ -133,6 +133,10 @@ fn run_facts(run: &RunOp) -> Vec<(&'static str, Value)> {
     for mount in &run.mounts {
         out.push(("mount", mount_fact(mount)));
     }
+    for device in &run.devices {
+        let fact = json!({ "name": device.name, "required": device.required });
+        out.push(("device", fact));
+    }
     for (name, content) in &run.scripts {
         out.push(("script", json!({ "name": name, "content": content })));
     }

@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use crate::dockerfile::Span;
+use crate::dockerfile::instruction::device::Device;
 use crate::dockerfile::instruction::mount::Sharing;
 use crate::image::{ImageConfig, Platform};
 
@@ -101,6 +102,8 @@ pub struct RunOp {
     /// As USER has it: empty, `name`, `uid`, `name:group`, …
     pub user: String,
     pub mounts: Vec<MountOp>,
+    /// As written: variables are not expanded in them.
+    pub devices: Vec<Device>,
     /// Scripts of heredocs with a `#!` line, put at `/dev/pipes/NAME`.
     pub scripts: Vec<(String, String)>,
     pub network: NetworkMode,

@@ -48,6 +48,12 @@ impl FromStr for Entitlement {
 pub(super) fn check(plan: &Plan, allowed: &BTreeSet<Entitlement>) -> Result<(), SolveError> {
     for vertex in &plan.vertices {
         if let Op::Run(run) = &vertex.op
+            && let Some(device) = run.devices.first()
+        {
+            let what = format!("RUN --device={}", device.name);
+            return Err(located(vertex, SolveErrorKind::Unsupported { what }));
+        }
+        if let Op::Run(run) = &vertex.op
             && let Some((flag, needs)) = missing(run, allowed)
         {
             return Err(located(vertex, SolveErrorKind::NotAllowed { flag, needs }));

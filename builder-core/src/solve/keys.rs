@@ -67,6 +67,7 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
         cwd,
         user,
         mounts,
+        devices,
         scripts,
         network,
         extra_hosts,
@@ -87,6 +88,10 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
     key.field("user", user);
     key.field("network", format!("{network:?}"));
     key.field("security", format!("{security:?}"));
+    for device in devices {
+        let required = device.required.to_string();
+        key.field(&format!("device {}", device.name), required);
+    }
     for (name, ip) in extra_hosts {
         key.field(&format!("host {name}"), ip.to_string());
     }

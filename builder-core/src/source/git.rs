@@ -21,7 +21,7 @@ use tokio::process::Command;
 use super::{GitUrl, SourceError};
 use crate::digest::Digest;
 use crate::registry::Client;
-use crate::store::Store;
+use crate::store::{Lock, Store};
 
 /// Secrets that are for git, as buildx has them; `.host` may follow.
 const TOKEN: &str = "GIT_AUTH_TOKEN";
@@ -48,6 +48,36 @@ pub async fn checkout(
     keep_git_dir: bool,
     dest: &Path,
 ) -> Result<Checkout, SourceError> {
+    let (git, commit, lock) = fetched(client, store, url, secrets).await?;
+    git.write(&commit, url.submodules, keep_git_dir, dest)
+        .await?;
+    drop(lock);
+    Ok(Checkout { commit })
+}
+
+/// Returns when the commit that `url` means was made, in seconds since the epoch.
+///
+/// # Errors
+/// As [`checkout`].
+pub async fn time(
+    client: &Client,
+    store: &Store,
+    url: &GitUrl,
+    secrets: &BTreeMap<String, Vec<u8>>,
+) -> Result<i64, SourceError> {
+    let (git, commit, lock) = fetched(client, store, url, secrets).await?;
+    let time = git.time(&git.bare, &commit).await?;
+    drop(lock);
+    Ok(time)
+}
+
+/// Has the commit that `url` means in its bare repository, which the lock keeps for whoever asked.
+async fn fetched(
+    client: &Client,
+    store: &Store,
+    url: &GitUrl,
+    secrets: &BTreeMap<String, Vec<u8>>,
+) -> Result<(Git, String, Lock), SourceError> {
     let name = Digest::of(url.remote.as_bytes()).hex();
     let bare = store.cache_dir().join("git").join(&name);
     let git = Git {
@@ -74,10 +104,7 @@ pub async fn checkout(
             actual: commit,
         });
     }
-    git.write(&commit, url.submodules, keep_git_dir, dest)
-        .await?;
-    drop(lock);
-    Ok(Checkout { commit })
+    Ok((git, commit, lock))
 }
 
 struct Git {
@@ -143,6 +170,13 @@ impl Git {
             url: self.shown.clone(),
             reference: reference.to_owned(),
         })
+    }
+
+    /// The committer's time.
+    async fn time(&self, repository: &Path, commit: &str) -> Result<i64, SourceError> {
+        let args = ["log", "-1", "--format=%ct", commit];
+        let time = self.run("log", Some(repository), &args).await?;
+        Ok(time.trim().parse().unwrap_or(0))
     }
 
     async fn has(&self, commit: &str) -> bool {
@@ -229,10 +263,7 @@ impl Git {
         self.run("fetch", here, &fetch).await?;
         let checkout = ["checkout", "-q", "--force", "--detach", commit];
         self.run("checkout", here, &checkout).await?;
-        let time = self
-            .run("log", here, &["log", "-1", "--format=%ct", commit])
-            .await?;
-        let time: i64 = time.trim().parse().unwrap_or(0);
+        let time = self.time(dest, commit).await?;
         if submodules && dest.join(".gitmodules").exists() {
             let remote = super::without_credentials(&self.remote);
             let add = ["remote", "add", "origin", &remote];

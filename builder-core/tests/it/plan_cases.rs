@@ -2,7 +2,7 @@
 //! expected anew.
 //!
 //! Every base is a made-up image with one layer, whose config is `base.json` of the case where it has one. A first line
-//! `# options: KEY=VALUE …` gives `target`, `network`, and anything else as a build arg.
+//! `# options: KEY=VALUE …` gives `target`, `platform`, and anything else as a build arg.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -18,7 +18,7 @@ fn options(text: &str) -> PlanOptions {
     let platform = Platform::new("linux", "amd64", None);
     let mut options = PlanOptions {
         platform: platform.clone(),
-        build_platform: platform,
+        build_platform: platform.clone(),
         ..PlanOptions::default()
     };
     let first = text.lines().next().unwrap_or_default();
@@ -26,6 +26,10 @@ fn options(text: &str) -> PlanOptions {
     for word in words.split_whitespace() {
         let (key, value) = word.split_once('=').expect("KEY=VALUE");
         match key {
+            "platform" => {
+                options.platform = Platform::parse(value, &platform).expect("a platform");
+                options.platform_given = true;
+            }
             "target" => options.target = Some(value.to_owned()),
             _ => {
                 options.build_args.insert(key.to_owned(), value.to_owned());

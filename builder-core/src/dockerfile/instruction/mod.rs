@@ -4,6 +4,7 @@ mod add;
 mod arg;
 mod command;
 mod copy;
+pub mod device;
 mod env;
 mod expose;
 mod flags;
@@ -22,6 +23,7 @@ use super::syntax::Node;
 use super::{ParseError, ParseErrorKind};
 use flags::Flags;
 
+pub use device::{Device, parse_device};
 pub use mount::{Mount, MountKind, Sharing, parse_mount};
 
 /// What a node turned out to be.

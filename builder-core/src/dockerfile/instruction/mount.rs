@@ -335,7 +335,7 @@ fn one_of(
 
 /// One record of comma-separated values; a field in double quotes may hold commas and doubled quotes. None for a
 /// stray or unclosed quote, and for no text at all.
-fn fields(text: &str) -> Option<Vec<String>> {
+pub(super) fn fields(text: &str) -> Option<Vec<String>> {
     let mut out = Vec::new();
     let mut rest = Some(text).filter(|text| !text.is_empty())?;
     loop {

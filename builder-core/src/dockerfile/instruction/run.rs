@@ -5,7 +5,7 @@ use super::super::error::nearest;
 use super::super::syntax::Node;
 use super::super::{ParseError, ParseErrorKind, Text};
 use super::flags::Flags;
-use super::{command, mount};
+use super::{command, device, mount};
 
 pub(super) const FLAGS: &[&str] = &["mount", "network", "security", "device"];
 
@@ -13,6 +13,10 @@ pub(super) fn read(node: &Node, flags: &Flags) -> Result<Run, ParseError> {
     let mounts = flags.list("mount");
     for text in &mounts {
         mount::check_unexpanded(&text.raw, text.span)?;
+    }
+    let devices = flags.list("device");
+    for text in &devices {
+        device::parse_device(text)?;
     }
     Ok(Run {
         command: command::read(node.json, &node.arguments),
@@ -25,7 +29,7 @@ pub(super) fn read(node: &Node, flags: &Flags) -> Result<Run, ParseError> {
             &["default", "none", "host"],
         )?,
         security: one_of(flags, "security", "security mode", &["sandbox", "insecure"])?,
-        devices: flags.list("device"),
+        devices,
     })
 }
 

@@ -148,7 +148,7 @@ impl Lowering<'_, '_> {
 }
 
 /// Whether a source is a git repository rather than a URL or a path.
-fn is_git(text: &str) -> bool {
+pub(in super::super) fn is_git(text: &str) -> bool {
     if text.starts_with("git://") || text.starts_with("ssh://") || text.starts_with("git@") {
         return true;
     }

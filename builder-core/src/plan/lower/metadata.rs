@@ -41,6 +41,9 @@ impl Lowering<'_, '_> {
                 && !name.starts_with("BUILDKIT_SBOM_SCAN_")
             {
                 state.env.set(name, value.clone());
+                if state.env_places.contains_key(name) {
+                    state.hidden.push(name.clone());
+                }
             }
             words.push(match &value {
                 Some(value) => format!("{name}={value}"),
@@ -60,11 +63,13 @@ impl Lowering<'_, '_> {
                 for (name, value) in self.pairs(state, pairs)? {
                     line.push_str(&format!(" {name}={value}"));
                     let pair = format!("{name}={value}");
-                    let prefix = format!("{name}=");
                     let env = &mut state.config.config.env;
-                    match env.iter_mut().find(|it| it.starts_with(&prefix)) {
-                        Some(known) => *known = pair,
-                        None => env.push(pair),
+                    match state.env_places.get(&name) {
+                        Some(&place) => env[place] = pair,
+                        None => {
+                            state.env_places.insert(name.clone(), env.len());
+                            env.push(pair);
+                        }
                     }
                     state.env.set(&name, value);
                 }
@@ -89,6 +94,9 @@ impl Lowering<'_, '_> {
             }
             Kind::Expose(words) => {
                 let mut exposed = Vec::new();
+                // The history has them sorted by how they are written.
+                let mut words: Vec<&Text> = words.iter().collect();
+                words.sort_by(|a, b| a.raw.cmp(&b.raw));
                 for word in words {
                     for port in expand_words(lexer, word, &state.env)? {
                         let ports = ports::parse(&port).map_err(|reason| {

@@ -4,7 +4,7 @@ mod copy;
 mod metadata;
 mod run;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::dockerfile::ast::{Instruction, Kind};
 use crate::dockerfile::word::Lexer;
@@ -18,6 +18,8 @@ use super::scope::{self, Budget, Variables};
 use super::stages::{self, Frame, From, Ground, Prepared};
 use super::vertex::{CopySource, Input, MkdirOp, Op, Plan, PlanWarning, SourceTree, Vertex};
 
+pub(super) use copy::is_git;
+
 /// The comment that BuildKit leaves in each entry of the history, so that tools see one kind of image.
 const HISTORY_COMMENT: &str = "buildkit.dockerfile.v0";
 const DEFAULT_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
@@ -29,6 +31,10 @@ struct State {
     config: ImageConfig,
     /// ENV and ARG, as a RUN sees them.
     env: Variables,
+    /// Where in the config's `env` a name is set.
+    env_places: HashMap<String, usize>,
+    /// Names whose ENV an ARG of this stage hides; not so in a stage that is built from it.
+    hidden: Vec<String>,
     /// Every ARG so far, for the history.
     build_args: Vec<(String, Option<String>)>,
     layers: Vec<Input>,
@@ -44,8 +50,10 @@ struct Lowering<'f, 'a> {
     vertices: Vec<Vertex>,
     images: BTreeMap<Base, Input>,
     contexts: BTreeMap<Option<String>, Input>,
-    /// The state at the end of each stage done.
+    /// The state at the end of each stage done that others, or the image, still stand on.
     done: BTreeMap<usize, State>,
+    /// How many do.
+    uses: BTreeMap<usize, usize>,
     /// Roots of the stages that hold something to do, by stage.
     roots: BTreeMap<usize, Option<Input>>,
     used_args: BTreeSet<String>,
@@ -101,6 +109,7 @@ pub(super) fn lower(
         images: BTreeMap::new(),
         contexts: BTreeMap::new(),
         done: BTreeMap::new(),
+        uses: BTreeMap::from([(target, 1)]),
         roots: BTreeMap::new(),
         used_args: BTreeSet::new(),
         args: Args::default(),
@@ -108,9 +117,16 @@ pub(super) fn lower(
         warnings: Vec::new(),
     };
     for &index in needed {
+        if let Ground::Stage(base) = stages[index].ground {
+            *lowering.uses.entry(base).or_default() += 1;
+        }
+    }
+    for &index in needed {
         let state = lowering.stage(stages, index)?;
         lowering.roots.insert(index, state.rootfs);
-        lowering.done.insert(index, state);
+        if lowering.uses.contains_key(&index) {
+            lowering.done.insert(index, state);
+        }
     }
     lowering.finish(target)
 }
@@ -178,10 +194,15 @@ impl<'a> Lowering<'_, 'a> {
     fn ground(&mut self, prepared: &Prepared<'_>, prefix: &mut Prefix) -> Result<State, PlanError> {
         let mut state = match &prepared.ground {
             Ground::Stage(base) => {
-                let mut state = self.done[base].clone();
+                let mut state = self.end_of(*base, prepared.stage.head.span)?;
                 state.config.config.on_build.clear();
                 state.cmd_set = false;
-                state
+                for name in std::mem::take(&mut state.hidden) {
+                    let pair = &state.config.config.env[state.env_places[&name]];
+                    let (_, value) = pair.split_once('=').unwrap_or_default();
+                    state.env.set(&name, value);
+                }
+                return Ok(state);
             }
             Ground::Scratch => State::new(ImageConfig::scratch(&prepared.platform), prepared),
             Ground::Tree(name) => {
@@ -231,11 +252,28 @@ impl<'a> Lowering<'_, 'a> {
         {
             state.config.config.env.push(format!("PATH={DEFAULT_PATH}"));
         }
-        for pair in &state.config.config.env {
+        for (place, pair) in state.config.config.env.iter().enumerate() {
             let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
             state.env.set(name, value);
+            if pair.contains('=') {
+                state.env_places.entry(name.to_owned()).or_insert(place);
+            }
         }
         Ok(state)
+    }
+
+    /// Returns how the stage `base` ends: itself to the last one that stands on it, a copy to the others.
+    fn end_of(&mut self, base: usize, span: Span) -> Result<State, PlanError> {
+        let left = self.uses.entry(base).or_default();
+        *left = left.saturating_sub(1);
+        if *left == 0
+            && let Some(state) = self.done.remove(&base)
+        {
+            return Ok(state);
+        }
+        let state = &self.done[&base];
+        self.budget.spend(state.size(), span)?;
+        Ok(state.clone())
     }
 
     fn instruction(&mut self, state: &mut State, site: &mut Site<'_>) -> Result<(), PlanError> {
@@ -374,7 +412,7 @@ impl<'a> Lowering<'_, 'a> {
         let from = stages::resolve_from(self.frame, word, site.stage, &site.prepared.platform)?;
         let vertex = match from {
             From::Scratch => None,
-            From::Stage(stage) => self.done[&stage].rootfs,
+            From::Stage(stage) => self.roots[&stage],
             From::Tree(name) => Some(self.context(Some(&name))),
             From::Base(base) => {
                 let info = &self.frame.known[&base];
@@ -386,7 +424,7 @@ impl<'a> Lowering<'_, 'a> {
     }
 
     fn finish(mut self, target: usize) -> Result<Plan, PlanError> {
-        let Some(state) = self.done.remove(&target) else {
+        let Some(mut state) = self.done.remove(&target) else {
             // `needed` always holds the target.
             let name = target.to_string();
             let kind = PlanErrorKind::UnknownTarget { name };
@@ -396,6 +434,10 @@ impl<'a> Lowering<'_, 'a> {
         let mut config = state.config;
         for (name, value) in &options.labels {
             config.config.labels.insert(name.clone(), value.clone());
+        }
+        if options.platform_given {
+            state.platform.clone_from(&options.platform);
+            mark(&mut config, &options.platform);
         }
         let unused: Vec<&str> = options
             .build_args
@@ -411,14 +453,6 @@ impl<'a> Lowering<'_, 'a> {
                 line: None,
             });
         }
-        let epoch = match options.build_args.get("SOURCE_DATE_EPOCH") {
-            None => match self.frame.global.value("SOURCE_DATE_EPOCH") {
-                Some(text) if !text.is_empty() => Some(parse_epoch(text)?),
-                _ => options.source_date_epoch,
-            },
-            Some(text) if text.is_empty() => None,
-            Some(text) => Some(parse_epoch(text)?),
-        };
         let (vertices, map) = prune(self.vertices, state.rootfs);
         Ok(Plan {
             vertices,
@@ -428,10 +462,23 @@ impl<'a> Lowering<'_, 'a> {
             base_history: state.base_history,
             platform: state.platform,
             target_name: options.target.clone(),
-            source_date_epoch: epoch,
+            source_date_epoch: self.frame.epoch,
             args: self.args.finish(self.frame),
             warnings: self.warnings,
         })
+    }
+}
+
+/// Makes an image one for `platform`.
+fn mark(config: &mut ImageConfig, platform: &Platform) {
+    let same = config.os == platform.os && config.architecture == platform.architecture;
+    config.os.clone_from(&platform.os);
+    config.architecture.clone_from(&platform.architecture);
+    if platform.variant.is_some() || !same {
+        config.variant = platform.variant.clone().unwrap_or_default();
+    }
+    if platform.os_version.is_some() || !same {
+        config.os_version = platform.os_version.clone().unwrap_or_default();
     }
 }
 
@@ -455,14 +502,6 @@ fn size(vertex: &Vertex) -> usize {
         Op::Image(_) | Op::Context { .. } => 0,
     };
     op + vertex.name.len()
-}
-
-fn parse_epoch(text: &str) -> Result<i64, PlanError> {
-    text.parse().map_err(|_| {
-        let text = text.to_owned();
-        PlanError::new(PlanErrorKind::Epoch { text }, Span::default())
-            .hint("give the seconds since 1970-01-01, as `date +%s` prints them")
-    })
 }
 
 /// Keeps what `root` needs and renumbers it.
@@ -494,12 +533,39 @@ impl State {
             rootfs: None,
             config,
             env: Variables::default(),
+            env_places: HashMap::new(),
+            hidden: Vec::new(),
             build_args: Vec::new(),
             layers: Vec::new(),
             base_history: 0,
             platform: prepared.platform.clone(),
             cmd_set: false,
         }
+    }
+
+    /// About what it takes, in bytes.
+    fn size(&self) -> usize {
+        let history = self.config.history.iter();
+        let history =
+            history.map(|it| size_of::<History>() + it.created_by.as_ref().map_or(0, String::len));
+        // Once in the config, once for the steps.
+        let env = self
+            .config
+            .config
+            .env
+            .iter()
+            .map(|it| 2 * (size_of::<String>() + it.len()));
+        let labels = self
+            .config
+            .config
+            .labels
+            .iter()
+            .map(|(k, v)| 2 * size_of::<String>() + k.len() + v.len());
+        let args = self
+            .build_args
+            .iter()
+            .map(|(k, v)| 2 * size_of::<String>() + k.len() + v.as_ref().map_or(0, String::len));
+        history.chain(env).chain(labels).chain(args).sum()
     }
 
     /// Adds an entry to the history that has no layer.

@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use crate::dockerfile::Span;
 use crate::dockerfile::ast::{Command, Heredoc, Run};
+use crate::dockerfile::instruction::device::parse_device;
 use crate::dockerfile::instruction::mount::{MountKind, parse_mount};
 use crate::dockerfile::{ParseError, Text};
 
@@ -28,12 +29,9 @@ impl Lowering<'_, '_> {
         for mount in &run.mounts {
             mounts.extend(self.mount(state, site, mount)?);
         }
-        if let Some(device) = run.devices.first() {
-            let flag = format!("RUN --device={}", device.raw);
-            return Err(PlanError::new(
-                PlanErrorKind::Unsupported { flag },
-                device.span,
-            ));
+        let mut devices = Vec::new();
+        for word in &run.devices {
+            devices.push(parse_device(word).map_err(|error| instruction(error, word.span))?);
         }
         let network = match &run.network {
             None => self.frame.options.network,
@@ -68,6 +66,7 @@ impl Lowering<'_, '_> {
             cwd: clean(&state.config.config.working_dir),
             user: state.config.config.user.clone(),
             mounts,
+            devices,
             scripts: script.files,
             network,
             extra_hosts: self.frame.options.extra_hosts.clone(),
@@ -299,13 +298,11 @@ fn summarize(content: &str) -> String {
 
 /// Returns the variables that are what an ARG says: an ENV of the same name would have won.
 fn arg_names(state: &State) -> BTreeSet<String> {
-    let is_env = |name: &str| {
-        let env = state.config.config.env.iter();
-        env.filter_map(|it| it.split_once('='))
-            .any(|(known, _)| known == name)
-    };
     let names = state.build_args.iter().map(|(name, _)| name);
-    names.filter(|name| !is_env(name)).cloned().collect()
+    names
+        .filter(|name| !state.env_places.contains_key(*name))
+        .cloned()
+        .collect()
 }
 
 /// Returns the command for the history: the build args that it sees come first, counted.
