@@ -205,6 +205,7 @@ impl Build {
         }
         if let Some(first) = self.platforms.first() {
             self.plan.platform = first.clone();
+            self.plan.platform_given = true;
         }
         self
     }
