@@ -49,7 +49,14 @@ impl Lowering<'_, '_> {
                 Some(value) => format!("{name}={value}"),
                 None => name.clone(),
             });
-            state.build_args.push((name.clone(), value));
+            match state.arg_places.get(name) {
+                Some(&place) => state.build_args[place].1 = value,
+                None => {
+                    let place = state.build_args.len();
+                    state.arg_places.insert(name.clone(), place);
+                    state.build_args.push((name.clone(), value));
+                }
+            }
         }
         state.note(format!("ARG {}", words.join(" ")));
         Ok(())

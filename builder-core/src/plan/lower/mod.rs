@@ -35,8 +35,9 @@ struct State {
     env_places: HashMap<String, usize>,
     /// Names whose ENV an ARG of this stage hides; not so in a stage that is built from it.
     hidden: Vec<String>,
-    /// Every ARG so far, for the history.
+    /// Every ARG so far, for the history; one that comes again keeps its place.
     build_args: Vec<(String, Option<String>)>,
+    arg_places: HashMap<String, usize>,
     layers: Vec<Input>,
     base_history: usize,
     platform: Platform,
@@ -536,6 +537,7 @@ impl State {
             env_places: HashMap::new(),
             hidden: Vec::new(),
             build_args: Vec::new(),
+            arg_places: HashMap::new(),
             layers: Vec::new(),
             base_history: 0,
             platform: prepared.platform.clone(),

@@ -1,6 +1,6 @@
 //! RUN.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 
 use crate::dockerfile::Span;
 use crate::dockerfile::ast::{Command, Heredoc, Run};
@@ -307,23 +307,11 @@ fn arg_names(state: &State) -> BTreeSet<String> {
 
 /// Returns the command for the history: the build args that it sees come first, counted.
 fn history(state: &State, args: &[String]) -> String {
-    let mut words: Vec<String> = Vec::new();
-    let mut places: HashMap<&str, usize> = HashMap::new();
-    for (name, value) in &state.build_args {
-        let value = state
-            .env
-            .value(name)
-            .or(value.as_deref())
-            .unwrap_or_default();
-        let word = format!("{name}={value}");
-        match places.get(name.as_str()) {
-            Some(&at) => words[at] = word,
-            None => {
-                places.insert(name, words.len());
-                words.push(word);
-            }
-        }
-    }
+    let args_seen = state.build_args.iter().map(|(name, value)| {
+        let value = state.env.value(name).or(value.as_deref());
+        format!("{name}={}", value.unwrap_or_default())
+    });
+    let mut words: Vec<String> = args_seen.collect();
     if !words.is_empty() {
         words.insert(0, format!("|{}", words.len()));
     }
