@@ -159,6 +159,9 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
+    /// Agent for RUN --mount=type=ssh: `default` or ID for that of SSH_AUTH_SOCK, or ID=SOCKET
+    #[arg(long, value_name = "SSH")]
+    pub(crate) ssh: Vec<String>,
     #[command(flatten)]
     pub(crate) steps: StepFlags,
     /// Run every step again, or those on these lines of the Dockerfile: `--no-cache=3-5`
@@ -324,7 +327,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
     ("sbom", true, NOT_YET),
     ("security-opt", true, NOT_YET),
     ("squash", false, NOT_YET),
-    ("ssh", true, NOT_YET),
 ];
 
 /// Reads the command line; ends the process where clap does: `--help`, `--version`, a mistake (2).

@@ -5,7 +5,7 @@
 //! |---------------|---------------------------------------------------------------------|
 //! | `args`        | what may be written on the command line?                            |
 //! | `environment` | what do variables and the user's folders say? (the only reader)     |
-//! | `fields`, `outputs`, `quantities`, `secrets`, `step_flags`, `template` | what do the small languages of flags mean? |
+//! | `fields`, `outputs`, `quantities`, `secrets`, `ssh`, `step_flags`, `template` | what do the small languages of flags mean? |
 //! | `commands`    | what does each command do?                                          |
 //! | `render`      | how does it look? (the only place that prints)                      |
 //! | `exit`        | with which code does it end?                                        |
@@ -19,6 +19,7 @@ mod outputs;
 mod quantities;
 mod render;
 mod secrets;
+mod ssh;
 mod step_flags;
 mod template;
 

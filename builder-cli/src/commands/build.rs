@@ -20,7 +20,7 @@ use crate::args::{BuildArgs, Format, OnError, Progress};
 use crate::environment::Environment;
 use crate::exit::{Failure, INTERRUPTED};
 use crate::render::{self, Mode, Reporter};
-use crate::{outputs, secrets};
+use crate::{outputs, secrets, ssh};
 
 pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Failure> {
     if let Some(call) = asked(&args)? {
@@ -165,6 +165,10 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
     for text in &args.secret {
         let (id, value) = secrets::read(text, environment)?;
         build = build.secret(id, value);
+    }
+    for text in &args.ssh {
+        let (id, socket) = ssh::read(text, environment)?;
+        build = build.ssh(id, socket);
     }
     if let Some(bytes) = args.max_layer_size {
         build = build.max_layer_bytes(bytes);

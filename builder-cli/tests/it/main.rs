@@ -25,6 +25,7 @@
 //! | `hostile_contexts` | contexts and Dockerfiles that are clumsy or mean                           |
 //! | `full_disk`   | disks that are full or read-only are named, and nothing half-written stays  |
 //! | `lazy`        | what no step looks at is not unpacked; forced compression reaches a base    |
+//! | `ssh`         | a step asks an agent, and can change nothing in it                         |
 //! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
 //! | `escape`      | what a step must not reach is refused to it                                |
@@ -57,6 +58,7 @@ mod outputs;
 mod peers;
 mod prune;
 mod rungs;
+mod ssh;
 mod steps;
 mod stress;
 mod tree;

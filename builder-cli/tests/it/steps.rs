@@ -121,6 +121,48 @@ fn a_bind_mount_of_many_files_copies_none() {
 }
 
 #[test]
+fn the_store_is_in_no_view_of_a_context() {
+    let Some(base) = fixture::base("steps") else {
+        return;
+    };
+    let rungs: &[&str] = match fixture::is_root() {
+        true => &["overlay", "copied", "chroot"],
+        false => &["auto"],
+    };
+    for rung in rungs {
+        let dir = fixture::temp_dir();
+        let context = dir.path().join("context");
+        fs::create_dir_all(context.join("sub")).expect("mkdir");
+        fs::write(context.join("sub/file"), "x").expect("write");
+        let list = "cd /c && find . ! -name . | sort";
+        let text = format!(
+            "FROM busybox\n\
+             RUN --mount=target=/c {list} > /plain\n\
+             RUN --mount=target=/c,rw {list} > /rw && echo y > /c/written\n\
+             RUN --mount=target=/c --mount=type=tmpfs,target=/c/sub {list} > /covered\n\
+             RUN --mount=target=/c,from=named {list} > /named\n"
+        );
+        fs::write(dir.path().join("Dockerfile"), text).expect("write");
+        let out = dir.path().join("out");
+        let mut command = fixture::build(base, Path::new("./store"));
+        command.current_dir(&context).arg("-f").arg("../Dockerfile");
+        command.args(["--build-context", "named=."]);
+        command.arg(format!("--isolation={rung}")).arg("-o");
+        fixture::run(command.arg(&out).arg(".")).ok();
+        for (file, expected) in [
+            ("plain", "./sub\n./sub/file\n"),
+            ("rw", "./sub\n./sub/file\n"),
+            ("covered", "./sub\n"),
+            ("named", "./sub\n./sub/file\n"),
+        ] {
+            let seen = fs::read_to_string(out.join(file)).expect(file);
+            assert_eq!(seen, expected, "{rung}: {file}");
+        }
+        assert!(!context.join("written").exists(), "{rung}");
+    }
+}
+
+#[test]
 fn a_locked_cache_is_one_builds_at_a_time() {
     let Some(base) = fixture::base("steps") else {
         return;

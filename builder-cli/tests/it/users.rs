@@ -21,17 +21,7 @@ pub(crate) struct Who {
 impl Who {
     /// `builder build` with the base image and a store in the home.
     pub(crate) fn build(&self, base: &Path) -> Command {
-        let mut command = match self.ids {
-            None => Command::new(&self.program),
-            Some((uid, gid)) => {
-                let mut command = Command::new("setpriv");
-                command.arg(format!("--reuid={uid}"));
-                command.arg(format!("--regid={gid}"));
-                command.args(["--clear-groups", "--inh-caps=-all", "--"]);
-                command.arg(&self.program);
-                command
-            }
-        };
+        let mut command = self.command(&self.program);
         command
             .env("HOME", &self.home)
             .env("XDG_RUNTIME_DIR", &self.home)
@@ -47,6 +37,24 @@ impl Who {
             .arg("--build-context")
             .arg(format!("busybox=oci-layout://{}:latest", base.display()));
         command
+    }
+
+    /// Any program, run by this one.
+    pub(crate) fn command(&self, program: &Path) -> Command {
+        let Some((uid, gid)) = self.ids else {
+            return Command::new(program);
+        };
+        let mut command = Command::new("setpriv");
+        command.arg(format!("--reuid={uid}"));
+        command.arg(format!("--regid={gid}"));
+        command.args(["--clear-groups", "--inh-caps=-all", "--"]);
+        command.arg(program);
+        command
+    }
+
+    /// Not root.
+    pub(crate) fn is_ordinary(&self) -> bool {
+        self.ids.is_some()
     }
 
     pub(crate) fn store(&self) -> PathBuf {

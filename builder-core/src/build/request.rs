@@ -61,6 +61,7 @@ pub struct Build {
     annotations: Vec<Annotation>,
     attestations: Vec<Attestation>,
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
+    pub(super) ssh: BTreeMap<String, PathBuf>,
     no_cache: NoCache,
     max_layer_bytes: Option<u64>,
     gc: Option<Policy>,
@@ -124,6 +125,7 @@ impl Build {
             annotations: Vec::new(),
             attestations: Vec::new(),
             secrets: BTreeMap::new(),
+            ssh: BTreeMap::new(),
             no_cache: NoCache::default(),
             max_layer_bytes: None,
             gc: None,
@@ -252,6 +254,13 @@ impl Build {
     #[must_use]
     pub fn secret(mut self, id: impl Into<String>, value: impl Into<Vec<u8>>) -> Self {
         self.secrets.insert(id.into(), value.into());
+        self
+    }
+
+    /// Gives the socket of an ssh agent, for `RUN --mount=type=ssh`. Steps can list its keys and sign with them.
+    #[must_use]
+    pub fn ssh(mut self, id: impl Into<String>, socket: impl Into<PathBuf>) -> Self {
+        self.ssh.insert(id.into(), socket.into());
         self
     }
 
@@ -800,6 +809,7 @@ impl Build {
             bases,
             contexts,
             secrets: self.secrets.clone(),
+            ssh: self.ssh.clone(),
             store: store.clone(),
             snapshots,
             compressor: Compressor::new(

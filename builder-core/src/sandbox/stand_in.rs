@@ -184,6 +184,10 @@ fn make(
             *back = Some(source.clone());
             Ok(())
         }
+        // a second name of it: whoever listens there is found by either
+        What::Bind { source, .. } if is_socket(source) => {
+            fs::hard_link(source, path).during_at("link the socket", source)
+        }
         What::Bind { source, .. } => {
             let own = hold.parent().unwrap_or(hold);
             copy(source, path, own).during_at("copy", source)
@@ -254,6 +258,11 @@ fn copy(from: &Path, to: &Path, own: &Path) -> std::io::Result<()> {
     };
     rustix::fs::utimensat(rustix::fs::CWD, to, &times, AtFlags::empty())?;
     Ok(())
+}
+
+fn is_socket(path: &Path) -> bool {
+    use std::os::unix::fs::FileTypeExt;
+    fs::symlink_metadata(path).is_ok_and(|metadata| metadata.file_type().is_socket())
 }
 
 fn is_same(one: &Path, other: &Path) -> std::io::Result<bool> {

@@ -1,5 +1,6 @@
 //! Why a build failed, and at which step.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::context::ContextError;
@@ -92,6 +93,14 @@ pub enum SolveErrorKind {
     },
     #[error("secret `{id}` is required but was not given")]
     MissingSecret { id: String },
+    #[error("the ssh agent `{id}` is required but was not given")]
+    MissingSsh { id: String },
+    #[error("the ssh agent `{id}` does not answer at {}: {source}", socket.display())]
+    SshAgent {
+        id: String,
+        socket: PathBuf,
+        source: std::io::Error,
+    },
     #[error("the image has {diff_ids} layers in its config but {layers} in its manifest")]
     LayerCount { diff_ids: usize, layers: usize },
     #[error("the image has more than {max} layers, which is all that overlayfs can stack")]
@@ -165,6 +174,13 @@ impl SolveErrorKind {
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),
+            SolveErrorKind::MissingSsh { id } => Some(format!(
+                "give it with --ssh {id} (the agent of SSH_AUTH_SOCK) or --ssh {id}=SOCKET"
+            )),
+            SolveErrorKind::SshAgent { .. } => Some(
+                "is it still there? `ssh-add -l` asks it; `eval $(ssh-agent)` starts another"
+                    .to_owned(),
+            ),
             SolveErrorKind::NoSteps { .. } => Some(
                 "`builder doctor` says what this machine lacks and how to allow it; a container's root needs nothing"
                     .to_owned(),

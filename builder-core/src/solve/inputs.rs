@@ -82,6 +82,8 @@ pub struct Inputs {
     pub contexts: BTreeMap<Option<String>, ContextDir>,
     /// By id. Never hashed, recorded or shown.
     pub secrets: BTreeMap<String, Vec<u8>>,
+    /// Sockets of ssh agents, by id; never hashed or recorded either.
+    pub ssh: BTreeMap<String, PathBuf>,
     pub store: Store,
     pub snapshots: Arc<dyn Snapshotter>,
     /// Knows which layers outputs will want compressed.

@@ -27,7 +27,11 @@ impl Lowering<'_, '_> {
         };
         let mut mounts = Vec::new();
         for mount in &run.mounts {
-            mounts.extend(self.mount(state, site, mount)?);
+            let agents = mounts
+                .iter()
+                .filter(|it: &&MountOp| matches!(it.source, MountSource::Ssh { .. }))
+                .count();
+            mounts.extend(self.mount(state, site, mount, agents)?);
         }
         let mut devices = Vec::new();
         for word in &run.devices {
@@ -82,6 +86,7 @@ impl Lowering<'_, '_> {
         state: &State,
         site: &Site<'_>,
         word: &Text,
+        agents_before: usize,
     ) -> Result<Option<MountOp>, PlanError> {
         // Quotes are the flag's own (it is read as CSV): only variables are replaced here.
         let lexer = crate::dockerfile::word::Lexer {
@@ -188,7 +193,7 @@ impl Lowering<'_, '_> {
                     gid,
                 };
                 (
-                    target.unwrap_or_else(|| "/run/buildkit/ssh_agent.0".to_owned()),
+                    target.unwrap_or_else(|| format!("/run/buildkit/ssh_agent.{agents_before}")),
                     source,
                 )
             }

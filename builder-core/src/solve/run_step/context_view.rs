@@ -6,7 +6,8 @@
 //! | something is left out, or it is `rw`, or another    | an overlay: a layer with a whiteout for each thing that |
 //! | mount's target lies in it                           | is left out, on the directory; writes are thrown away   |
 //!
-//! Where no overlay can be mounted it is a copy of what is not left out, after all.
+//! Where no overlay can be mounted it is a copy of what is not left out, after all; so it is where the store is inside
+//! the context, as an overlay must not lie below itself.
 
 use std::ffi::OsStr;
 use std::fs::{DirBuilder, Metadata};
@@ -66,7 +67,8 @@ pub(super) fn context_view(
         });
     }
     let scratch = prepare()?;
-    if scratch.is_copy() {
+    let inside = |path: &Path| path.canonicalize().is_ok_and(|it| it.starts_with(&root));
+    if scratch.is_copy() || inside(&scratch.upper) {
         return copied(context, &node, scratch);
     }
     let mask = scratch.upper.with_file_name("mask");

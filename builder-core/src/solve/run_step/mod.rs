@@ -7,6 +7,7 @@ mod mask;
 mod mounts;
 mod process;
 mod seed;
+mod ssh;
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -22,7 +23,7 @@ use super::trees::{chains, view};
 use super::{SolveErrorKind, file_step};
 use crate::cache::Layer;
 use crate::layer::{EntryKind, Writer, WriterOptions};
-use crate::plan::{NetworkMode, RunOp, SecurityMode};
+use crate::plan::{MountOp, MountSource, NetworkMode, RunOp, SecurityMode};
 use crate::sandbox::{self, Network, Root, Rung, Security, Spec, User};
 use crate::snapshot::{Active, open_data};
 
@@ -87,6 +88,7 @@ fn work(
         caches,
         accounts,
         secrets,
+        sockets,
     } = prepare(job, op, parent, caches)?;
     let inputs = &job.inputs;
     let without_secrets = spec.clone();
@@ -94,6 +96,8 @@ fn work(
     for (secret, bytes) in &secrets {
         secret.put(bytes, &mut spec);
     }
+    spec.mounts
+        .extend(sockets.iter().map(|it| it.mount.clone()));
     if let Err(error) = run_process(job, op, spec, stop) {
         if let SolveErrorKind::Exit { .. } | SolveErrorKind::Signal { .. } = &error {
             let vertex = &inputs.plan.vertices[job.vertex.0 as usize];
@@ -109,7 +113,7 @@ fn work(
         }
         return Err(error);
     }
-    drop((scratch, caches));
+    drop((scratch, caches, sockets));
     keep(job, active, parent, accounts)
 }
 
@@ -123,6 +127,8 @@ struct Prepared {
     accounts: Arc<Accounts>,
     /// With their values, which go nowhere but into the step.
     secrets: Vec<(SecretUse, Vec<u8>)>,
+    /// Behind which agents answer as long as the step runs.
+    sockets: Vec<ssh::Socket>,
 }
 
 fn prepare(
@@ -142,6 +148,7 @@ fn prepare(
         caches,
         accounts,
         secrets: Vec::new(),
+        sockets: Vec::new(),
     };
     for (at, mount) in op.mounts.iter().enumerate() {
         mounts::mount(job, op, at, &mut prepared).map_err(|kind| kind.in_span(mount.span))?;
@@ -192,6 +199,13 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
     }
     if !is_set("HOME") {
         env.push(format!("HOME={}", account.home).into());
+    }
+    // The first one's, and also where no agent was given for it: the reference has it so.
+    let is_ssh = |it: &&MountOp| matches!(it.source, MountSource::Ssh { .. });
+    if let Some(mount) = op.mounts.iter().find(is_ssh)
+        && !is_set(ssh::VARIABLE)
+    {
+        env.push(format!("{}={}", ssh::VARIABLE, mount.target).into());
     }
     let options = &inputs.options;
     Spec {

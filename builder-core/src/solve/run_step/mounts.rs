@@ -6,6 +6,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::context_view::context_view;
+use super::ssh;
 use super::{Prepared, SecretUse, SolveErrorKind};
 use crate::cache::Layer;
 use crate::plan::{MountOp, MountSource, Op, RunOp};
@@ -62,10 +63,23 @@ pub(super) fn mount(
         MountSource::Bind {
             path, read_write, ..
         } => (bind(job, op, mount, path, prepared)?, !*read_write),
-        MountSource::Ssh { .. } => {
-            return Err(SolveErrorKind::Unsupported {
-                what: "RUN --mount=type=ssh".to_owned(),
-            });
+        MountSource::Ssh {
+            id,
+            required,
+            mode,
+            uid,
+            gid,
+        } => {
+            let (mode, uid, gid) = (*mode, *uid, *gid);
+            if let Some(agent) = inputs.ssh.get(id) {
+                let access = ssh::Access { mode, uid, gid };
+                let target = Path::new(&mount.target);
+                let socket = ssh::open(inputs, id, agent, target, access)?;
+                prepared.sockets.push(socket);
+            } else if *required {
+                return Err(SolveErrorKind::MissingSsh { id: id.clone() });
+            }
+            return Ok(());
         }
     };
     if let sandbox::MountSource::Inside { root, path } = &source
