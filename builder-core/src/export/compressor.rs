@@ -14,7 +14,9 @@
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
 
 use super::ExportError;
 use super::member_index::MemberIndex;
@@ -28,10 +30,56 @@ use crate::store::{Follower, RawBlobWriter, Store, StoreError};
 /// What a layer was once compressed to.
 const COMPRESSED: &str = "compressed";
 
-/// Compresses layers of one build. Clones share what is being done.
+/// Compresses layers of one build. Clones share what is being done; with the last of them, work that nobody waits for
+/// ends and leaves nothing.
 #[derive(Debug, Clone)]
 pub struct Compressor {
     shared: Arc<Shared>,
+    threads: Arc<Threads>,
+}
+
+/// The threads at work. They hold [`Shared`], and with it the store, so they are waited for.
+#[derive(Debug, Default)]
+struct Threads {
+    over: Arc<AtomicBool>,
+    started: Mutex<Vec<JoinHandle<()>>>,
+}
+
+impl Threads {
+    /// Without a thread `work` is dropped, and the layer is compressed when an output asks.
+    fn start(&self, work: impl FnOnce() + Send + 'static) {
+        let thread = std::thread::Builder::new().name("compress".to_owned());
+        if let Ok(thread) = thread.spawn(work) {
+            let started = self.started.lock();
+            started.unwrap_or_else(PoisonError::into_inner).push(thread);
+        }
+    }
+}
+
+impl Drop for Threads {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        let started = self.started.get_mut();
+        for thread in started.unwrap_or_else(PoisonError::into_inner).drain(..) {
+            // One that panicked has told so itself; its layer is compressed when an output asks.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// A layer that is read until nobody waits for it any more.
+struct Wanted<'a> {
+    tar: &'a mut dyn Read,
+    over: &'a AtomicBool,
+}
+
+impl Read for Wanted<'_> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        if self.over.load(Ordering::Relaxed) {
+            return Err(io::Error::other("the build is over"));
+        }
+        self.tar.read(buf)
+    }
 }
 
 #[derive(Debug)]
@@ -41,6 +89,8 @@ struct Shared {
     wanted: Vec<Compression>,
     /// 0: one a core.
     threads: usize,
+    /// Set when no output will ask any more.
+    over: Arc<AtomicBool>,
     /// Layers that threads are at work on, and how many.
     working: Mutex<HashMap<(DiffId, Compression), usize>>,
     done: Condvar,
@@ -59,15 +109,18 @@ impl Compressor {
         wanted.retain(|how| *how != Compression::None);
         wanted.sort_unstable();
         wanted.dedup();
+        let started = Threads::default();
         Compressor {
             shared: Arc::new(Shared {
                 store,
                 wanted,
                 threads,
+                over: started.over.clone(),
                 working: Mutex::default(),
                 done: Condvar::new(),
                 turn: Mutex::default(),
             }),
+            threads: Arc::new(started),
         }
     }
 
@@ -87,11 +140,11 @@ impl Compressor {
                 how,
             };
             let mut follower = out.follow();
-            start(move || over.follow(&mut follower));
+            self.threads.start(move || over.follow(&mut follower));
         }
         Ok(LayerWriter {
             out,
-            shared: self.shared.clone(),
+            compressor: self.clone(),
             followed,
         })
     }
@@ -114,7 +167,7 @@ impl Compressor {
                 })),
                 how,
             };
-            start(move || {
+            self.threads.start(move || {
                 // What fails here is tried again, and told, when an output asks.
                 let _ = over.shared.compress_blob(diff_id, how);
             });
@@ -167,12 +220,6 @@ impl Compressor {
             }),
         })
     }
-}
-
-/// Without a thread `work` is dropped, and the layer is compressed when an output asks.
-fn start(work: impl FnOnce() + Send + 'static) {
-    let thread = std::thread::Builder::new().name("compress".to_owned());
-    let _ = thread.spawn(work);
 }
 
 /// What a thread and the writer that it follows know of each other.
@@ -286,10 +333,12 @@ impl Shared {
         known: bool,
         name: impl FnOnce(&LayerBlob) -> Result<DiffId, ExportError>,
     ) -> Result<Descriptor, ExportError> {
+        let over = &self.over;
+        let mut wanted = Wanted { tar, over };
         // A reader that follows has its first byte before it takes the turn of others.
         let mut first = [0];
-        let n = read_one(tar, &mut first).map_err(ExportError::Stream)?;
-        let mut tar = (&first[..n]).chain(tar);
+        let n = read_one(&mut wanted, &mut first).map_err(ExportError::Stream)?;
+        let mut tar = (&first[..n]).chain(wanted);
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
         let members = MemberIndex::open(&self.store);
         let mut out = self.store.blobs().raw_writer()?;
@@ -322,7 +371,7 @@ fn read_one(tar: &mut dyn Read, byte: &mut [u8; 1]) -> io::Result<usize> {
 #[derive(Debug)]
 pub struct LayerWriter {
     out: RawBlobWriter,
-    shared: Arc<Shared>,
+    compressor: Compressor,
     /// Who follows, and is told before the commit what the layer is.
     followed: Vec<(Compression, Arc<Mutex<Fate>>)>,
 }
@@ -336,7 +385,7 @@ impl LayerWriter {
         for (how, follower) in &self.followed {
             let mut fate = fate(follower);
             if !fate.is_over {
-                self.shared.begin(diff_id, *how);
+                self.compressor.shared.begin(diff_id, *how);
                 fate.name = Some(diff_id);
             }
         }

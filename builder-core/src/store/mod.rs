@@ -36,6 +36,7 @@ mod tags;
 mod tmp;
 mod usage;
 
+use std::ffi::OsString;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -238,15 +239,12 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
         "oci-layout",
         "index.json",
     ];
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        if OURS.iter().any(|ours| name == *ours) {
-            return Ok(());
-        }
-        if name != "lost+found" {
-            let path = root.to_owned();
-            return Err(StoreError::Foreign { path });
-        }
+    let names: Vec<_> = entries.flatten().map(|it| it.file_name()).collect();
+    let ours = |name: &OsString| OURS.iter().any(|ours| name == ours);
+    let foreign = |name: &OsString| name != "lost+found";
+    if !names.iter().any(ours) && names.iter().any(foreign) {
+        let path = root.to_owned();
+        return Err(StoreError::Foreign { path });
     }
     Ok(())
 }
