@@ -25,6 +25,7 @@
 //! | `hostile_contexts` | contexts and Dockerfiles that are clumsy or mean                           |
 //! | `full_disk`   | disks that are full or read-only are named, and nothing half-written stays  |
 //! | `lazy`        | what no step looks at is not unpacked; forced compression reaches a base    |
+//! | `differential` | every folder of `testdata/differential/`: buildah makes the same trees       |
 //! | `ssh`         | a step asks an agent, and can change nothing in it                         |
 //! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
@@ -43,6 +44,7 @@ mod commands;
 mod container;
 mod contexts;
 mod crash;
+mod differential;
 mod edits;
 mod epochs;
 mod escape;
