@@ -3,9 +3,9 @@
 //! A [`DigestCache`] is one file a context: for each path its [`Stamp`], its content digest and its extended attributes
 //! (which change the ctime with them). An entry counts only while the stamp is the same, and only where the
 //! file was older than the clock's grain when it was looked at: a write within the same tick would leave the same stamp.
-//! A torn or foreign file is an empty cache.
+//! The file is in the order of a walk ([`super::remembered`]), so that to ask for a whole tree is to go through both once.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -14,6 +14,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
+use super::remembered::Remembered;
 use super::{ContextError, Node, NodeKind, Stamp, Tree};
 use crate::digest::ContentDigest;
 
@@ -25,35 +26,29 @@ pub struct Facts {
     pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-#[derive(Debug, Clone)]
-struct Known {
-    stamp: Stamp,
-    facts: Facts,
-}
-
 /// Files younger than this when looked at are not trusted: coarser than any kernel's tick.
-const GRAIN_NS: i128 = 50_000_000;
-const MAGIC: &[u8; 8] = b"bldfd\x00\x001";
+const GRAIN_NS: i64 = 50_000_000;
+/// So many files are looked for by one thread at a time.
+const CHUNK: usize = 2048;
 
 /// Facts of the files of one context.
 #[derive(Debug)]
 pub struct DigestCache {
     path: Option<PathBuf>,
-    known: Mutex<HashMap<Vec<u8>, Known>>,
-    changed: Mutex<bool>,
+    /// What was known before this build.
+    before: Remembered,
+    /// What this build learned.
+    learned: Mutex<BTreeMap<Vec<u8>, (Stamp, Facts)>>,
 }
 
 impl DigestCache {
     /// Reads the cache at `path`; what is not there or not whole is empty.
     pub fn load(path: &Path) -> Self {
-        let known = fs::read(path)
-            .ok()
-            .and_then(|bytes| decode(&bytes))
-            .unwrap_or_default();
+        let before = fs::read(path).ok().and_then(Remembered::from_bytes);
         DigestCache {
             path: Some(path.to_owned()),
-            known: Mutex::new(known),
-            changed: Mutex::new(false),
+            before: before.unwrap_or_default(),
+            learned: Mutex::default(),
         }
     }
 
@@ -61,8 +56,8 @@ impl DigestCache {
     pub fn in_memory() -> Self {
         DigestCache {
             path: None,
-            known: Mutex::new(HashMap::new()),
-            changed: Mutex::new(false),
+            before: Remembered::default(),
+            learned: Mutex::default(),
         }
     }
 
@@ -72,14 +67,16 @@ impl DigestCache {
     /// The first file that cannot be read.
     pub fn facts(&self, tree: &dyn Tree, nodes: &[&Node]) -> Result<Vec<Facts>, ContextError> {
         let mut out: Vec<Option<Facts>> = {
-            let known = lock(&self.known);
-            nodes
-                .iter()
-                .map(|node| {
-                    let known = known.get(&node.path)?;
-                    (known.stamp == node.stamp).then(|| known.facts.clone())
-                })
-                .collect()
+            let learned = lock(&self.learned);
+            let known = |chunk: &[&Node]| {
+                let mut before = self.before.reader();
+                let known = chunk.iter().map(|node| match learned.get(&node.path) {
+                    Some((stamp, facts)) => (*stamp == node.stamp).then(|| facts.clone()),
+                    None => before.facts(&node.path, &node.stamp),
+                });
+                known.collect::<Vec<_>>()
+            };
+            nodes.par_chunks(CHUNK).flat_map_iter(known).collect()
         };
         let missing: Vec<usize> = (0..nodes.len()).filter(|&at| out[at].is_none()).collect();
         let looked_at = now_ns();
@@ -88,15 +85,12 @@ impl DigestCache {
             .map(|at| Ok((at, read_facts(tree, nodes[at])?)))
             .collect::<Result<_, ContextError>>()?;
         if !fresh.is_empty() {
-            let mut known = lock(&self.known);
+            let mut learned = lock(&self.learned);
             for (at, facts) in fresh {
                 let node = nodes[at];
                 let youngest = node.stamp.mtime_ns.max(node.stamp.ctime_ns);
-                if youngest + GRAIN_NS < looked_at {
-                    let stamp = node.stamp;
-                    let facts = facts.clone();
-                    known.insert(node.path.clone(), Known { stamp, facts });
-                    *lock(&self.changed) = true;
+                if youngest.saturating_add(GRAIN_NS) < looked_at {
+                    learned.insert(node.path.clone(), (node.stamp, facts.clone()));
                 }
                 out[at] = Some(facts);
             }
@@ -109,15 +103,14 @@ impl DigestCache {
     /// # Errors
     /// Where the file cannot be written.
     pub fn save(&self, tmp_dir: &Path, present: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
+        let learned = lock(&self.learned);
         let Some(path) = &self.path else {
             return Ok(());
         };
-        if !std::mem::take(&mut *lock(&self.changed)) {
+        if learned.is_empty() {
             return Ok(());
         }
-        let mut known = lock(&self.known);
-        known.retain(|path, _| present(path));
-        let bytes = encode(&known);
+        let bytes = self.before.with(&learned, present);
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent)?;
         }
@@ -134,10 +127,10 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
         .unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
-fn now_ns() -> i128 {
+fn now_ns() -> i64 {
     SystemTime::now()
         .duration_since(UNIX_EPOCH)
-        .map_or(0, |since| i128::try_from(since.as_nanos()).unwrap_or(0))
+        .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0))
 }
 
 fn read_facts(tree: &dyn Tree, node: &Node) -> Result<Facts, ContextError> {
@@ -177,86 +170,4 @@ fn changed(node: &Node) -> ContextError {
     ContextError::Changed {
         path: String::from_utf8_lossy(&node.path).into_owned(),
     }
-}
-
-fn encode(known: &HashMap<Vec<u8>, Known>) -> Vec<u8> {
-    let mut out = MAGIC.to_vec();
-    let mut paths: Vec<&Vec<u8>> = known.keys().collect();
-    paths.sort_unstable();
-    let bytes = |out: &mut Vec<u8>, bytes: &[u8]| {
-        out.extend_from_slice(&(bytes.len() as u32).to_le_bytes());
-        out.extend_from_slice(bytes);
-    };
-    for path in paths {
-        let Known { stamp, facts } = &known[path];
-        bytes(&mut out, path);
-        let Stamp {
-            size,
-            mtime_ns,
-            ctime_ns,
-            inode,
-            device,
-        } = stamp;
-        out.extend_from_slice(&size.to_le_bytes());
-        out.extend_from_slice(&mtime_ns.to_le_bytes());
-        out.extend_from_slice(&ctime_ns.to_le_bytes());
-        out.extend_from_slice(&inode.to_le_bytes());
-        out.extend_from_slice(&device.to_le_bytes());
-        match &facts.content {
-            Some(content) => bytes(&mut out, &content.0),
-            None => bytes(&mut out, b""),
-        }
-        out.extend_from_slice(&(facts.xattrs.len() as u32).to_le_bytes());
-        for (name, value) in &facts.xattrs {
-            bytes(&mut out, name);
-            bytes(&mut out, value);
-        }
-    }
-    let sum = blake3::hash(&out);
-    out.extend_from_slice(sum.as_bytes());
-    out
-}
-
-fn decode(bytes: &[u8]) -> Option<HashMap<Vec<u8>, Known>> {
-    let (body, sum) = bytes.split_at_checked(bytes.len().checked_sub(32)?)?;
-    if blake3::hash(body).as_bytes() != sum {
-        return None;
-    }
-    let mut rest = body.strip_prefix(MAGIC)?;
-    let mut known = HashMap::new();
-    while !rest.is_empty() {
-        let path = take_bytes(&mut rest)?.to_vec();
-        let stamp = Stamp {
-            size: u64::from_le_bytes(take(&mut rest)?),
-            mtime_ns: i128::from_le_bytes(take(&mut rest)?),
-            ctime_ns: i128::from_le_bytes(take(&mut rest)?),
-            inode: u64::from_le_bytes(take(&mut rest)?),
-            device: u64::from_le_bytes(take(&mut rest)?),
-        };
-        let content = match take_bytes(&mut rest)? {
-            b"" => None,
-            content => Some(ContentDigest(content.try_into().ok()?)),
-        };
-        let mut xattrs = BTreeMap::new();
-        for _ in 0..u32::from_le_bytes(take(&mut rest)?) {
-            let name = take_bytes(&mut rest)?.to_vec();
-            xattrs.insert(name, take_bytes(&mut rest)?.to_vec());
-        }
-        let facts = Facts { content, xattrs };
-        known.insert(path, Known { stamp, facts });
-    }
-    Some(known)
-}
-
-fn take<const N: usize>(rest: &mut &[u8]) -> Option<[u8; N]> {
-    let (head, tail) = rest.split_first_chunk::<N>()?;
-    *rest = tail;
-    Some(*head)
-}
-
-fn take_bytes<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
-    let size = u32::from_le_bytes(take(rest)?) as usize;
-    let (head, tail) = rest.split_at_checked(size)?;
-    *rest = tail;
-    Some(head)
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
+use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
@@ -96,7 +97,10 @@ fn plain_kind(file_type: FileType, stat: &Stat) -> Option<NodeKind> {
 }
 
 fn to_node(path: Vec<u8>, kind: NodeKind, stat: &Stat, has_owners: bool) -> Node {
-    let nanos = |seconds: i64, nanos: u64| i128::from(seconds) * 1_000_000_000 + i128::from(nanos);
+    let nanos = |seconds: i64, nanos: u64| {
+        let seconds = seconds.saturating_mul(1_000_000_000);
+        seconds.saturating_add_unsigned(nanos)
+    };
     Node {
         path,
         kind,
@@ -146,21 +150,28 @@ impl Tree for RootTree {
         let dir = self
             .open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
             .map_err(failed)?;
-        let mut names: Vec<Vec<u8>> = Vec::new();
+        // One string of all names: a directory may hold very many.
+        let mut text: Vec<u8> = Vec::new();
+        let mut names: Vec<Range<usize>> = Vec::new();
         let mut reader = Dir::read_from(&dir).map_err(failed)?;
         while let Some(entry) = reader.read() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {
-                names.push(name.to_vec());
+                let start = text.len();
+                text.extend_from_slice(name);
+                names.push(start..text.len());
             }
         }
-        names.sort_unstable();
+        names.sort_unstable_by(|a, b| text[a.clone()].cmp(&text[b.clone()]));
         let mut out = Vec::with_capacity(names.len());
         for name in names {
-            let full = join_path(path, &name);
+            let name = &text[name];
             // What vanished between the two looks is not there.
-            if let Some(node) = self.node(&dir, &name, full).map_err(failed)? {
+            if let Some(node) = self
+                .node(&dir, name, join_path(path, name))
+                .map_err(failed)?
+            {
                 out.push(node);
             }
         }
