@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use benches::text;
 use builder_core::context::digests::DigestCache;
-use builder_core::context::{LocalTree, Node, Tree};
+use builder_core::context::{LocalTree, Node, NodeRef, Tree};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
 const FILES: usize = 20_000;
@@ -29,7 +29,7 @@ fn list(root: &Path) -> LocalTree {
     LocalTree::walk(root, None, "the build context", None).expect("a walk")
 }
 
-fn nodes(tree: &LocalTree) -> Vec<Node> {
+fn nodes(tree: &LocalTree) -> Vec<NodeRef> {
     tree.walk(b"").expect("the listing")
 }
 
@@ -37,7 +37,7 @@ fn nodes(tree: &LocalTree) -> Vec<Node> {
 fn know(root: &Path, cache: &DigestCache) -> usize {
     let tree = list(root);
     let nodes = nodes(&tree);
-    let nodes: Vec<&Node> = nodes.iter().collect();
+    let nodes: Vec<&Node> = nodes.iter().map(|node| &**node).collect();
     cache.facts(&tree, &nodes).expect("facts").len()
 }
 

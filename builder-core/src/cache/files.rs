@@ -60,6 +60,14 @@ impl FileList {
         sized(&mut self.body, &[u8::from(is_directory)]);
     }
 
+    /// Makes room for files whose paths are so long.
+    pub fn reserve(&mut self, paths: impl Iterator<Item = usize>) {
+        // Type, mode and content, with their codes and lengths.
+        const BESIDES: usize = 80;
+        self.body
+            .reserve(paths.map(|length| length + BESIDES).sum());
+    }
+
     pub fn push(&mut self, entry: &FileEntry<'_>) {
         let FileEntry {
             path,

@@ -5,6 +5,7 @@ use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::AsRawFd;
 use std::path::Path;
+use std::sync::Arc;
 
 use rayon::prelude::*;
 use rustix::fs::{FileType, Mode, OFlags};
@@ -181,7 +182,7 @@ impl LocalTree {
             leave_out,
         };
         let (nodes, left_out) = walk.all()?;
-        let files = nodes.values().map(Vec::len).sum();
+        let files = nodes.values().map(|nodes| nodes.len()).sum();
         Ok(LocalTree {
             disk,
             root,
@@ -203,6 +204,17 @@ impl LocalTree {
         self.left_out.iter().filter(inside).map(Vec::as_slice)
     }
 
+    /// Whether `path` is there, and not left out.
+    pub fn has(&self, path: &[u8]) -> bool {
+        path.is_empty() || self.listed(path).is_some()
+    }
+
+    fn listed(&self, path: &[u8]) -> Option<&Node> {
+        let siblings = self.nodes.get(parent_path(path))?;
+        let found = siblings.binary_search_by(|node| node.path.as_slice().cmp(path));
+        found.ok().map(|at| &siblings[at])
+    }
+
     /// Returns how many files and directories there are.
     pub fn len(&self) -> usize {
         self.files
@@ -220,7 +232,7 @@ struct Walk<'a> {
 }
 
 /// What each directory holds.
-type Nodes = BTreeMap<Vec<u8>, Vec<Node>>;
+type Nodes = BTreeMap<Vec<u8>, Arc<[Node]>>;
 
 /// A directory that is still to be listed.
 struct Ahead {
@@ -282,7 +294,7 @@ impl Walk<'_> {
             }
             // Of a directory that is not kept, only itself is told, by the one above.
             if !ignored || !nodes.is_empty() {
-                out.insert(path, nodes);
+                out.insert(path, Arc::from(nodes));
                 all_left_out.extend(left_out);
             }
         }
@@ -303,7 +315,7 @@ impl Walk<'_> {
             ignored,
             path,
         };
-        for node in self.disk.children(&listed.path)? {
+        for node in self.disk.list(&listed.path)? {
             let inode = (node.stamp.device, node.stamp.inode);
             let is_dir = node.kind.is_dir();
             if is_dir && self.leave_out == Some(inode) {
@@ -343,16 +355,12 @@ impl Lookup for LocalTree {
         if path.is_empty() {
             return Ok(Some(self.root.clone()));
         }
-        let Some(siblings) = self.nodes.get(parent_path(path)) else {
-            return Ok(None);
-        };
-        let found = siblings.binary_search_by(|node| node.path.as_slice().cmp(path));
-        Ok(found.ok().map(|at| siblings[at].clone()))
+        Ok(self.listed(path).cloned())
     }
 }
 
 impl Tree for LocalTree {
-    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+    fn children(&self, path: &[u8]) -> Result<Arc<[Node]>, ContextError> {
         Ok(self.nodes.get(path).cloned().unwrap_or_default())
     }
 

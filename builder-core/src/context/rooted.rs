@@ -5,6 +5,7 @@ use std::ffi::CString;
 use std::fs::File;
 use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
@@ -59,6 +60,40 @@ impl RootTree {
             (node.uid, node.gid) = (0, 0);
         }
         Ok(node)
+    }
+
+    /// Returns what is directly in the directory `path`, in byte order of names.
+    pub(super) fn list(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+        let failed = |error: Errno| ContextError::io(path, error);
+        let dir = self
+            .open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
+            .map_err(failed)?;
+        // One string of all names: a directory may hold very many.
+        let mut text: Vec<u8> = Vec::new();
+        let mut names: Vec<Range<usize>> = Vec::new();
+        let mut reader = Dir::read_from(&dir).map_err(failed)?;
+        while let Some(entry) = reader.read() {
+            let entry = entry.map_err(failed)?;
+            let name = entry.file_name().to_bytes();
+            if name != b"." && name != b".." {
+                let start = text.len();
+                text.extend_from_slice(name);
+                names.push(start..text.len());
+            }
+        }
+        names.sort_unstable_by(|a, b| text[a.clone()].cmp(&text[b.clone()]));
+        let mut out = Vec::with_capacity(names.len());
+        for name in names {
+            let name = &text[name];
+            // What vanished between the two looks is not there.
+            if let Some(node) = self
+                .node(&dir, name, join_path(path, name))
+                .map_err(failed)?
+            {
+                out.push(node);
+            }
+        }
+        Ok(out)
     }
 }
 
@@ -145,37 +180,8 @@ impl Lookup for RootTree {
 }
 
 impl Tree for RootTree {
-    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
-        let failed = |error: Errno| ContextError::io(path, error);
-        let dir = self
-            .open_path(path, OFlags::RDONLY | OFlags::DIRECTORY)
-            .map_err(failed)?;
-        // One string of all names: a directory may hold very many.
-        let mut text: Vec<u8> = Vec::new();
-        let mut names: Vec<Range<usize>> = Vec::new();
-        let mut reader = Dir::read_from(&dir).map_err(failed)?;
-        while let Some(entry) = reader.read() {
-            let entry = entry.map_err(failed)?;
-            let name = entry.file_name().to_bytes();
-            if name != b"." && name != b".." {
-                let start = text.len();
-                text.extend_from_slice(name);
-                names.push(start..text.len());
-            }
-        }
-        names.sort_unstable_by(|a, b| text[a.clone()].cmp(&text[b.clone()]));
-        let mut out = Vec::with_capacity(names.len());
-        for name in names {
-            let name = &text[name];
-            // What vanished between the two looks is not there.
-            if let Some(node) = self
-                .node(&dir, name, join_path(path, name))
-                .map_err(failed)?
-            {
-                out.push(node);
-            }
-        }
-        Ok(out)
+    fn children(&self, path: &[u8]) -> Result<Arc<[Node]>, ContextError> {
+        self.list(path).map(Arc::from)
     }
 
     fn open(&self, node: &Node) -> Result<File, ContextError> {

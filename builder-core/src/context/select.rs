@@ -51,7 +51,7 @@ fn descend(
     let Some((glob, rest)) = globs.split_first() else {
         return Ok(());
     };
-    for child in tree.children(at)? {
+    for child in tree.children(at)?.iter() {
         let name = child.path.rsplit(|&b| b == b'/').next().unwrap_or_default();
         if !glob.matches(name) {
             continue;
@@ -91,7 +91,7 @@ fn not_found(tree: &dyn Tree, pattern: &str, path: &[u8]) -> ContextError {
     let near = tree
         .children(parent)
         .unwrap_or_default()
-        .into_iter()
+        .iter()
         .map(|node| String::from_utf8_lossy(&node.path).into_owned())
         .filter(|name| *name != wanted && is_near(name, &wanted))
         .min();

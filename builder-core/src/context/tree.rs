@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::ops::Deref;
+use std::sync::Arc;
 
 use super::ContextError;
 
@@ -62,6 +64,21 @@ pub struct Node {
     pub stamp: Stamp,
 }
 
+/// A node of a directory's listing, which it shares.
+#[derive(Debug, Clone)]
+pub struct NodeRef {
+    listing: Arc<[Node]>,
+    at: usize,
+}
+
+impl Deref for NodeRef {
+    type Target = Node;
+
+    fn deref(&self) -> &Node {
+        &self.listing[self.at]
+    }
+}
+
 /// Knows what is at a path.
 pub trait Lookup {
     /// Returns what is at `path`, no part of which may be a symlink but the last.
@@ -77,7 +94,7 @@ pub trait Tree: Lookup + Send + Sync {
     ///
     /// # Errors
     /// Where the disk cannot be read.
-    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError>;
+    fn children(&self, path: &[u8]) -> Result<Arc<[Node]>, ContextError>;
 
     /// Opens a regular file for reading.
     ///
@@ -106,19 +123,19 @@ pub trait Tree: Lookup + Send + Sync {
     ///
     /// # Errors
     /// Where the disk cannot be read.
-    fn walk(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+    fn walk(&self, path: &[u8]) -> Result<Vec<NodeRef>, ContextError> {
         let mut out = Vec::new();
-        let mut stack = self.children(path)?;
-        stack.reverse();
-        while let Some(node) = stack.pop() {
-            if node.kind.is_dir() {
-                let mut below = self.children(&node.path)?;
-                below.reverse();
-                out.push(node);
-                stack.append(&mut below);
-            } else {
-                out.push(node);
+        let mut stack = vec![(self.children(path)?, 0)];
+        while let Some((listing, at)) = stack.pop() {
+            if at == listing.len() {
+                continue;
             }
+            stack.push((listing.clone(), at + 1));
+            let node = NodeRef { listing, at };
+            if node.kind.is_dir() {
+                stack.push((self.children(&node.path)?, 0));
+            }
+            out.push(node);
         }
         Ok(out)
     }

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fs::File;
+use std::sync::Arc;
 
 use rustix::fs::{AtFlags, Mode, OFlags, Stat};
 use rustix::io::Errno;
@@ -91,7 +92,7 @@ impl Lookup for LayeredTree {
 }
 
 impl Tree for LayeredTree {
-    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+    fn children(&self, path: &[u8]) -> Result<Arc<[Node]>, ContextError> {
         let found = self.with_dir(path, |dir| {
             let failed = |error| ContextError::io(path, error);
             let mut out = Vec::new();
@@ -103,7 +104,9 @@ impl Tree for LayeredTree {
             }
             Ok(out)
         })?;
-        found.ok_or_else(|| ContextError::io(path, Errno::NOTDIR))
+        found
+            .map(Arc::from)
+            .ok_or_else(|| ContextError::io(path, Errno::NOTDIR))
     }
 
     fn open(&self, node: &Node) -> Result<File, ContextError> {

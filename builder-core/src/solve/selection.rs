@@ -193,7 +193,7 @@ fn with_parents(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, FileErro
         out.push(Found {
             selected: Selected {
                 name: name.to_vec(),
-                node,
+                node: Node::clone(&node),
             },
             below: Vec::new(),
             xattrs: Vec::new(),
@@ -262,9 +262,7 @@ impl Digester {
                 .below
                 .retain(|node| !matches(exclude, &node.path[relative(&node.path)..]));
         }
-        let nodes: Vec<&Node> = std::iter::once(&found.selected.node)
-            .chain(&found.below)
-            .collect();
+        let nodes: Vec<&Node> = found.nodes().collect();
         let facts = known.digests.facts(known.tree.as_ref(), &nodes)?;
         let mut links: HashMap<(u64, u64), &[u8]> = HashMap::new();
         let has_owners = self.owners && known.tree.has_owners();
@@ -273,6 +271,7 @@ impl Digester {
             false => parent_path(top),
         };
         self.files.group(below, is_dir);
+        self.files.reserve(nodes.iter().map(|node| node.path.len()));
         for (at, (node, facts)) in nodes.iter().zip(&facts).enumerate() {
             if at == 0 && is_dir && !parents {
                 // The directory itself is not copied, only what is in it.

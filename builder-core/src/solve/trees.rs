@@ -70,7 +70,7 @@ impl Context {
 
     /// Writes what was learned of the files. A cache that cannot be written costs time, not the build.
     pub(super) fn save(&self, inputs: &Inputs) {
-        let present = |path: &[u8]| self.local.lookup(path).is_ok_and(|node| node.is_some());
+        let present = |path: &[u8]| self.local.has(path);
         let _ = self.known.digests.save(inputs.store.tmp_dir(), &present);
     }
 }
@@ -95,7 +95,7 @@ impl Lookup for ViewTree {
 }
 
 impl Tree for ViewTree {
-    fn children(&self, path: &[u8]) -> Result<Vec<Node>, ContextError> {
+    fn children(&self, path: &[u8]) -> Result<Arc<[Node]>, ContextError> {
         self.tree.children(path)
     }
 

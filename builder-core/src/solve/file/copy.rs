@@ -6,7 +6,9 @@ use std::sync::Arc;
 use super::error::shown;
 use super::target::{Data, Target};
 use super::{FileError, archive, mode};
-use crate::context::{Follow, Node, NodeKind, Selected, Tree, join_path, parent_path, resolve};
+use crate::context::{
+    Follow, Node, NodeKind, NodeRef, Selected, Tree, join_path, parent_path, resolve,
+};
 use crate::layer::{Entry, EntryKind};
 use crate::plan::CopyOp;
 
@@ -31,11 +33,18 @@ pub(in crate::solve) enum SourceData {
 pub(in crate::solve) struct Found {
     pub(in crate::solve) selected: Selected,
     /// Below a directory, relative to it; for a file, empty.
-    pub(in crate::solve) below: Vec<Node>,
+    pub(in crate::solve) below: Vec<NodeRef>,
     /// Extended attributes of `selected` and `below`, in that order.
     pub(in crate::solve) xattrs: Vec<BTreeMap<Vec<u8>, Vec<u8>>>,
     /// `--parents`: the directories between the pivot and the selected path, outermost first.
     pub(in crate::solve) parents: Vec<Node>,
+}
+
+impl Found {
+    /// Returns the selected path and what is below.
+    pub(in crate::solve) fn nodes(&self) -> impl Iterator<Item = &Node> {
+        std::iter::once(&self.selected.node).chain(self.below.iter().map(|node| &**node))
+    }
 }
 
 /// Copies all of `sources` onto `target` as `op` says.
@@ -202,7 +211,7 @@ impl Copier<'_, '_> {
             let xattrs = tree.xattrs(parent)?;
             self.put(tree, parent, path, xattrs, &mut links)?;
         }
-        let nodes = std::iter::once(&found.selected.node).chain(&found.below);
+        let nodes = found.nodes();
         for (node, attributes) in nodes.zip(&found.xattrs) {
             let relative = relative(node);
             if relative.is_empty() {
