@@ -34,15 +34,28 @@ const RUNGS: &[Rung] = &[
     },
 ];
 
-/// Where a rung shows: the process's number, and what is in /dev and /proc.
-const SHOWS: &[(&str, &str)] = &[("chroot", "run-environment")];
+/// Where a rung shows: the process's number, and what is in /dev and /proc; that mounts are copies, so that a step can
+/// write to what is mounted read-only, for itself.
+const SHOWS: &[(&str, &str)] = &[
+    ("chroot", "run-environment"),
+    ("chroot", "run-secret-forms"),
+    ("chroot", "run-bind-nested"),
+    ("chroot", "run-bind-rw"),
+    ("chroot", "run-cache"),
+];
 
 /// What a rung does not have: the case, and what its error says.
-const LACKS: &[(&str, &str, &str)] = &[(
-    "chroot",
-    "run-network-none",
-    "--network=none needs a network namespace",
-)];
+const LACKS: &[(&str, &str, &str)] = &[
+    ("chroot", "run-network-none", "--network=none needs"),
+    ("chroot", "run-network-modes", "--network=none needs"),
+    ("chroot", "run-limits", "--shm-size needs"),
+    ("chroot", "run-tmpfs", "`size` of a tmpfs needs"),
+    (
+        "chroot",
+        "run-security-insecure",
+        "--security=insecure gives",
+    ),
+];
 
 /// What is needed to become an ordinary user with subordinate ids; says so where it is not there.
 fn other_user() -> Option<(String, u32, u32)> {

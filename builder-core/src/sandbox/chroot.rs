@@ -24,8 +24,30 @@ use super::child::{Launch, give_output_to, outcome_of, report};
 use super::mount_point::Interior;
 use super::mounts::RootMount;
 use super::protocol::{During, Failure, Outcome, Report};
+use super::spec::{Mount, MountSource, Network, Security, Spec};
 use super::stand_in::StandIns;
 use crate::sys::{self, Side, SingleThread};
+
+/// What the step asks for and cannot have without a namespace or a mount.
+pub(super) fn lacks(spec: &Spec) -> Option<&'static str> {
+    let has_size = |mount: &Mount| {
+        let MountSource::Tmpfs { size_bytes, .. } = mount.source else {
+            return false;
+        };
+        size_bytes.is_some()
+    };
+    if spec.network == Network::None {
+        Some("RUN --network=none needs a network namespace, which is not permitted here")
+    } else if spec.security == Security::Insecure {
+        Some("RUN --security=insecure gives rights that are not permitted here")
+    } else if spec.limits.shm_bytes.is_some() {
+        Some("--shm-size needs a mount, which is not permitted here")
+    } else if spec.mounts.iter().any(has_size) {
+        Some("`size` of a tmpfs needs a mount, which is not permitted here")
+    } else {
+        None
+    }
+}
 
 /// The first process's whole life, after it was forked.
 pub(super) fn live(
@@ -38,11 +60,6 @@ pub(super) fn live(
             "a step without namespaces needs a copied tree",
         ));
     };
-    if launch.loopback {
-        return Err(Failure::reason(
-            "RUN --network=none needs a network namespace, which is not permitted here",
-        ));
-    }
     sys::block_signals(&[libc::SIGTERM, libc::SIGCHLD]).during("block signals")?;
     rustix::process::set_parent_process_death_signal(Some(Signal::TERM))
         .during("set the death signal")?;

@@ -18,7 +18,7 @@ use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, Wait
 
 use super::cgroup::Groups;
 use super::child::{self, Launch};
-use super::chroot::{children, kill_descendants};
+use super::chroot::{self, children, kill_descendants};
 use super::command::Command;
 use super::id_map;
 use super::mount_plan::{Facts, Kind, absolute, mount_plan, root_layers, stub_entries};
@@ -208,6 +208,10 @@ impl Server {
         [spec, stdout, stderr]: [OwnedFd; 3],
     ) -> Result<Started, Failure> {
         let spec = read_spec(spec)?;
+        let is_chroot = matches!(spec.root, Root::Chroot { .. });
+        if let Some(what) = chroot::lacks(&spec).filter(|_| is_chroot) {
+            return Err(Failure::reason(what));
+        }
         let facts = Facts {
             kinds: spec
                 .mounts
@@ -265,8 +269,7 @@ impl Server {
         if spec.network == Network::None {
             namespaces |= libc::CLONE_NEWNET;
         }
-        let chroot = matches!(spec.root, Root::Chroot { .. });
-        if chroot {
+        if is_chroot {
             namespaces = 0;
             // orphans of a step whose first process was killed
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
@@ -281,7 +284,7 @@ impl Server {
                 stub,
                 upper,
                 groups,
-                chroot,
+                chroot: is_chroot,
             }),
         }
     }
