@@ -1,6 +1,7 @@
 //! Flags of `builder build` that are about every RUN: what it may use, reach and take.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use builder_core::Build;
@@ -18,6 +19,9 @@ pub(crate) struct StepFlags {
     /// What steps may ask for: security.insecure, device[=NAME]; network.host is theirs anyway
     #[arg(long, value_name = "ENTITLEMENT")]
     allow: Vec<String>,
+    /// Directory of CDI specs, for RUN --device; may be repeated, the last wins [default: /etc/cdi, /var/run/cdi]
+    #[arg(long, value_name = "DIR")]
+    cdi_spec_dir: Vec<PathBuf>,
     /// Limit of every process: nofile=1024[:2048], -1 for none
     #[arg(long, value_name = "NAME=SOFT[:HARD]")]
     ulimit: Vec<String>,
@@ -79,6 +83,9 @@ impl StepFlags {
                 .parse()
                 .map_err(|error| Failure::usage(format!("--allow: {error}")))?;
             build = build.allow(entitlement);
+        }
+        for directory in &self.cdi_spec_dir {
+            build = build.device_dir(directory);
         }
         if let Some(text) = &self.step_timeout {
             build = build.step_timeout(duration("--step-timeout", text)?);

@@ -26,6 +26,7 @@
 //! | `full_disk`   | disks that are full or read-only are named, and nothing half-written stays  |
 //! | `lazy`        | what no step looks at is not unpacked; forced compression reaches a base    |
 //! | `differential` | every folder of `testdata/differential/`: buildah makes the same trees       |
+//! | `devices`     | `--device`: what a spec says of a device is in the step, and nowhere else  |
 //! | `ssh`         | a step asks an agent, and can change nothing in it                         |
 //! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
@@ -44,6 +45,7 @@ mod commands;
 mod container;
 mod contexts;
 mod crash;
+mod devices;
 mod differential;
 mod edits;
 mod epochs;

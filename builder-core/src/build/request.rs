@@ -834,6 +834,7 @@ impl Build {
                 step_timeout: self.steps.timeout,
                 deadline,
                 allow: self.steps.allow.clone(),
+                device_dirs: self.steps.device_dirs(),
                 now,
                 max_layer_bytes: self.max_layer_bytes,
                 userxattr: rootless,

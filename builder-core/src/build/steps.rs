@@ -2,11 +2,12 @@
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::request::Build;
 use crate::sandbox::Limits;
-use crate::solve::Entitlement;
+use crate::solve::{CDI_DIRS, Entitlement};
 
 /// `/etc/hosts` of a step, as BuildKit writes it.
 const HOSTS: &str =
@@ -20,9 +21,16 @@ pub(super) struct Steps {
     pub(super) timeout: Option<Duration>,
     pub(super) build_timeout: Option<Duration>,
     pub(super) allow: BTreeSet<Entitlement>,
+    /// `None`: the usual ones.
+    pub(super) device_dirs: Option<Vec<PathBuf>>,
 }
 
 impl Steps {
+    pub(super) fn device_dirs(&self) -> Vec<PathBuf> {
+        let usual = || CDI_DIRS.map(PathBuf::from).to_vec();
+        self.device_dirs.clone().unwrap_or_else(usual)
+    }
+
     /// The text of `/etc/hosts`.
     pub(super) fn hosts_file(&self) -> Vec<u8> {
         let mut text = HOSTS.to_owned();
@@ -68,6 +76,14 @@ impl Build {
     #[must_use]
     pub fn allow(mut self, entitlement: Entitlement) -> Self {
         self.steps.allow.insert(entitlement);
+        self
+    }
+
+    /// Adds a directory of CDI specs, in place of [`CDI_DIRS`]; a later one wins.
+    #[must_use]
+    pub fn device_dir(mut self, directory: impl Into<PathBuf>) -> Self {
+        let directories = self.steps.device_dirs.get_or_insert_default();
+        directories.push(directory.into());
         self
     }
 }

@@ -71,6 +71,13 @@ pub(super) enum What {
         source: PathBuf,
         read_only: bool,
     },
+    Host {
+        source: PathBuf,
+        read_only: bool,
+        no_suid: bool,
+        no_exec: bool,
+        no_devices: bool,
+    },
     /// What is at `path` inside `root`.
     Inside {
         root: PathBuf,
@@ -199,6 +206,18 @@ pub(super) fn mount_plan(spec: &Spec, facts: &Facts) -> Result<Vec<MountStep>, F
             MountSource::Bind(source) => What::Bind {
                 source: source.clone(),
                 read_only,
+            },
+            MountSource::Host {
+                path,
+                no_suid,
+                no_exec,
+                no_devices,
+            } => What::Host {
+                source: path.clone(),
+                read_only,
+                no_suid: *no_suid,
+                no_exec: *no_exec,
+                no_devices: *no_devices,
             },
             MountSource::Inside { root, path } => What::Inside {
                 root: root.clone(),

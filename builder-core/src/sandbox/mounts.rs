@@ -58,7 +58,14 @@ pub(super) fn enter_root(
     let mut sources = Vec::with_capacity(steps.len());
     for (index, step) in steps.iter().enumerate() {
         let made = source(&memory, index, &step.what, &mut stacked)?;
-        if let (Some(mount), false) = (&made, any_device) {
+        let own_device = matches!(
+            step.what,
+            What::Host {
+                no_devices: false,
+                ..
+            }
+        );
+        if let (Some(mount), false) = (&made, any_device || own_device) {
             no_devices(mount).during_at("forbid devices in the mount for", &step.target)?;
         }
         sources.push(made);
@@ -119,6 +126,25 @@ fn source(
                 sys::set_mount_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY)
                     .during_at("make read-only", source)?;
             }
+            Ok(Some(tree))
+        }
+        What::Host {
+            source,
+            read_only,
+            no_suid,
+            no_exec,
+            no_devices: _,
+        } => {
+            let tree = clone_tree(source).during_at("bind", source)?;
+            let asked = [
+                (*read_only, MountAttrFlags::MOUNT_ATTR_RDONLY),
+                (*no_suid, MountAttrFlags::MOUNT_ATTR_NOSUID),
+                (*no_exec, MountAttrFlags::MOUNT_ATTR_NOEXEC),
+            ];
+            let asked = asked.iter().filter(|(asked, _)| *asked);
+            let attributes: MountAttrFlags = asked.map(|(_, flag)| *flag).collect();
+            sys::set_mount_attributes(&tree, true, attributes)
+                .during_at("restrict the mount of", source)?;
             Ok(Some(tree))
         }
         What::Inside {
@@ -218,6 +244,7 @@ fn mount(
         }
         What::BytesOver { .. } if interior.open(target, OFlags::PATH).is_err() => return Ok(None),
         What::Bind { .. }
+        | What::Host { .. }
         | What::Inside { .. }
         | What::Overlay { .. }
         | What::Bytes { .. }

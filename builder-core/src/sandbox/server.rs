@@ -413,7 +413,7 @@ fn kind(source: &MountSource) -> Result<Kind, Failure> {
     match source {
         MountSource::Tmpfs { .. } => Ok(Kind::Directory),
         MountSource::Bytes { .. } => Ok(Kind::File),
-        MountSource::Bind(path) => {
+        MountSource::Bind(path) | MountSource::Host { path, .. } => {
             let stat = rustix::fs::stat(path).during_at("find the mount's source", path)?;
             Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
         }

@@ -71,6 +71,14 @@ pub struct Mount {
 pub enum MountSource {
     /// A file or directory of the host.
     Bind(PathBuf),
+    /// The same, as a device's description asks for it.
+    Host {
+        path: PathBuf,
+        no_suid: bool,
+        no_exec: bool,
+        /// No device node of it can be opened, as everywhere else.
+        no_devices: bool,
+    },
     /// What is at `path` of the host's directory `root`; never anything outside it, whatever links there are.
     Inside { root: PathBuf, path: PathBuf },
     /// An overlay over `lowers` (topmost first) whose writes go to `upper` and are thrown away by the caller;

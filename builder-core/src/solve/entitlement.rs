@@ -1,8 +1,10 @@
 //! What a step may do beyond the usual, if whoever builds allows it.
 
 use std::collections::BTreeSet;
+use std::path::PathBuf;
 use std::str::FromStr;
 
+use super::devices::Devices;
 use super::scheduler::located;
 use super::{SolveError, SolveErrorKind};
 use crate::plan::{Op, Plan, RunOp, SecurityMode};
@@ -45,17 +47,20 @@ impl FromStr for Entitlement {
 }
 
 /// Finds a step that asks for what is not allowed, before anything runs.
-pub(super) fn check(plan: &Plan, allowed: &BTreeSet<Entitlement>) -> Result<(), SolveError> {
+pub(super) fn check(
+    plan: &Plan,
+    allowed: &BTreeSet<Entitlement>,
+    device_dirs: &[PathBuf],
+) -> Result<(), SolveError> {
     for vertex in &plan.vertices {
-        if let Op::Run(run) = &vertex.op
-            && let Some(device) = run.devices.first()
-        {
-            let what = format!("RUN --device={}", device.name);
-            return Err(located(vertex, SolveErrorKind::Unsupported { what }));
-        }
-        if let Op::Run(run) = &vertex.op
-            && let Some((flag, needs)) = missing(run, allowed)
-        {
+        let Op::Run(run) = &vertex.op else {
+            continue;
+        };
+        let device = || match run.devices.is_empty() {
+            true => None,
+            false => missing_device(run, allowed, &Devices::read(device_dirs)),
+        };
+        if let Some((flag, needs)) = missing(run, allowed).or_else(device) {
             return Err(located(vertex, SolveErrorKind::NotAllowed { flag, needs }));
         }
     }
@@ -69,6 +74,30 @@ fn missing(run: &RunOp, allowed: &BTreeSet<Entitlement>) -> Option<(String, Stri
             "RUN --security=insecure".to_owned(),
             "security.insecure".to_owned(),
         ));
+    }
+    None
+}
+
+/// The same for devices; one that is not there gives a step nothing.
+fn missing_device(
+    run: &RunOp,
+    allowed: &BTreeSet<Entitlement>,
+    devices: &Devices,
+) -> Option<(String, String)> {
+    for device in &run.devices {
+        let may = |full: &str| {
+            let kind = full.split('=').next().unwrap_or_default();
+            let names = [full, kind, device.name.as_str()];
+            let by_name =
+                |it: &&str| allowed.contains(&Entitlement::Device(Some((*it).to_owned())));
+            allowed.contains(&Entitlement::Device(None)) || names.iter().any(by_name)
+        };
+        if let Some(full) = devices.find(&device.name).into_iter().find(|it| !may(it)) {
+            return Some((
+                format!("RUN --device={}", device.name),
+                format!("device={full}"),
+            ));
+        }
     }
     None
 }

@@ -93,6 +93,14 @@ pub enum SolveErrorKind {
     },
     #[error("secret `{id}` is required but was not given")]
     MissingSecret { id: String },
+    #[error("the device `{name}` is required but no spec of this machine has it{}", broken.iter().map(|it| format!("; {it}")).collect::<String>())]
+    MissingDevice {
+        name: String,
+        /// Specs that could not be read.
+        broken: Vec<String>,
+    },
+    #[error("the device `{name}` cannot be given to a step: {reason}")]
+    Device { name: String, reason: String },
     #[error("the ssh agent `{id}` is required but was not given")]
     MissingSsh { id: String },
     #[error("the ssh agent `{id}` does not answer at {}: {source}", socket.display())]
@@ -174,6 +182,10 @@ impl SolveErrorKind {
             SolveErrorKind::MissingSecret { id } => Some(format!(
                 "give it with --secret id={id},src=FILE or --secret id={id},env=NAME"
             )),
+            SolveErrorKind::MissingDevice { .. } => Some(
+                "specs are the .json and .yaml files of /etc/cdi and /var/run/cdi; --cdi-spec-dir names others"
+                    .to_owned(),
+            ),
             SolveErrorKind::MissingSsh { id } => Some(format!(
                 "give it with --ssh {id} (the agent of SSH_AUTH_SOCK) or --ssh {id}=SOCKET"
             )),

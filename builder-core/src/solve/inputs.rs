@@ -63,6 +63,8 @@ pub struct SolveOptions {
     pub deadline: Option<(Instant, Duration)>,
     /// What steps may ask for besides the usual.
     pub allow: BTreeSet<Entitlement>,
+    /// Where the specs of devices are, the one that wins last.
+    pub device_dirs: Vec<PathBuf>,
     /// Overlays are mounted inside a user namespace.
     pub userxattr: bool,
     /// How steps are run.

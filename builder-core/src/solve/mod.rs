@@ -17,6 +17,7 @@
 //!
 //! Not here: terminals, flags, outputs.
 
+mod devices;
 mod entitlement;
 mod error;
 mod file;
@@ -36,6 +37,7 @@ mod step;
 mod tail;
 mod trees;
 
+pub use devices::CDI_DIRS;
 pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};
 pub use file::FileError;

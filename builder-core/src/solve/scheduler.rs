@@ -41,7 +41,7 @@ type Reached = Option<Arc<Vec<Layer>>>;
 /// The first failure; everything else has then been stopped.
 pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let plan = &inputs.plan;
-    entitlement::check(plan, &inputs.options.allow)?;
+    entitlement::check(plan, &inputs.options.allow, &inputs.options.device_dirs)?;
     announce(&inputs);
     let at = |index: Input, kind: SolveErrorKind| located(&plan.vertices[index], kind);
     let (contexts, remotes) = tokio::try_join!(load_contexts(&inputs), async {

@@ -141,7 +141,9 @@ impl Spec {
                     moved(upper);
                     moved(work);
                 }
-                MountSource::Tmpfs { .. } | MountSource::Bytes { .. } => {}
+                MountSource::Host { .. }
+                | MountSource::Tmpfs { .. }
+                | MountSource::Bytes { .. } => {}
             }
         }
     }

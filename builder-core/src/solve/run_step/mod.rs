@@ -2,6 +2,7 @@
 
 mod cache_mount;
 mod context_view;
+mod device;
 mod failed;
 mod mask;
 mod mounts;
@@ -153,6 +154,7 @@ fn prepare(
     for (at, mount) in op.mounts.iter().enumerate() {
         mounts::mount(job, op, at, &mut prepared).map_err(|kind| kind.in_span(mount.span))?;
     }
+    device::devices(job, op, &mut prepared)?;
     for (name, content) in &op.scripts {
         prepared.spec.mounts.push(sandbox::Mount {
             target: PathBuf::from(format!("/dev/pipes/{name}")),
