@@ -221,7 +221,9 @@ mod tests {
             inode: seed,
             ..Stamp::default()
         };
-        let content = seed.is_multiple_of(2).then(|| ContentDigest::of(&seed.to_le_bytes()));
+        let content = seed
+            .is_multiple_of(2)
+            .then(|| ContentDigest::of(&seed.to_le_bytes()));
         let xattrs = BTreeMap::from_iter((0..seed % 3).map(|at| (vec![at as u8], vec![0; 9])));
         (stamp, Facts { content, xattrs })
     }
