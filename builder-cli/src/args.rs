@@ -188,7 +188,7 @@ pub(crate) struct BuildArgs {
     pub(crate) jobs: Option<u16>,
     /// What one layer of a base, or an archive that ADD unpacks, may unpack to, as `8g`
     /// [default: 4g, or 100 times its compressed size where that is more]
-    #[arg(long, value_name = "SIZE", value_parser = size)]
+    #[arg(long, value_name = "SIZE", value_parser = crate::quantities::bytes)]
     pub(crate) max_layer_size: Option<u64>,
     /// How progress is shown, on standard error
     #[arg(long, value_enum, default_value_t = Progress::Auto)]
@@ -388,25 +388,6 @@ fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
         }
     }
     Cli::from_arg_matches(matches).map_err(|error| error.exit())
-}
-
-/// Reads a number of bytes as Docker writes them: `512m`, `8g`.
-fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let shift = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 0,
-        "k" | "kb" => 10,
-        "m" | "mb" => 20,
-        "g" | "gb" => 30,
-        "t" | "tb" => 40,
-        _ => return Err("not a size: a number, and k, m, g or t".to_owned()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "not a size: a number, and k, m, g or t".to_owned())?;
-    number
-        .checked_mul(1 << shift)
-        .ok_or_else(|| "more than there are bytes".to_owned())
 }
 
 #[cfg(test)]

@@ -15,9 +15,15 @@ pub(crate) fn bytes(text: &str) -> Result<u64, String> {
         "t" | "tb" | "tib" => 1 << 40,
         _ => return Err(format!("`{text}` is no amount: 500MB or 10GB is expected")),
     };
+    let wrong = || format!("`{text}` is no amount: 500MB or 10GB is expected");
+    if let Ok(whole) = number.parse::<u64>() {
+        return whole.checked_mul(factor).ok_or_else(wrong);
+    }
     match number.parse::<f64>() {
-        Ok(number) if number.is_finite() => Ok((number * factor as f64) as u64),
-        _ => Err(format!("`{text}` is no amount: 500MB or 10GB is expected")),
+        Ok(number) if number * (factor as f64) < u64::MAX as f64 => {
+            Ok((number * factor as f64) as u64)
+        }
+        _ => Err(wrong()),
     }
 }
 
@@ -68,6 +74,10 @@ mod tests {
             ("GB", None),
             ("10 apples", None),
             ("-1", None),
+            ("64MB", Some(64 << 20)),
+            ("9007199254740993", Some(9_007_199_254_740_993)),
+            ("99999999t", None),
+            ("99999999.5t", None),
         ] {
             assert_eq!(bytes(text).ok(), expected, "{text}");
         }

@@ -9,6 +9,7 @@ use builder_core::sandbox::{Limits, Rlimit};
 use builder_core::solve::Entitlement;
 
 use crate::exit::Failure;
+use crate::quantities;
 
 #[derive(Debug, Default, clap::Args)]
 #[command(next_help_heading = "Steps")]
@@ -159,71 +160,26 @@ fn host(text: &str) -> Result<(String, IpAddr), Failure> {
     Ok((name.to_owned(), ip))
 }
 
-/// Reads `512m`, `1.5g`, `1024`: powers of 1024.
+/// Reads `512m`, `1.5g`, `1024`: a limit of nothing is none.
 fn bytes(flag: &str, text: &str) -> Result<u64, Failure> {
-    let wrong = || {
+    let read = quantities::bytes(text).ok().filter(|bytes| *bytes > 0);
+    read.ok_or_else(|| {
         Failure::usage(format!(
             "{flag} {text}: a number of bytes is expected, such as 512m or 2g"
         ))
-    };
-    let lower = text.trim().to_lowercase();
-    let lower = lower
-        .strip_suffix("ib")
-        .or(lower.strip_suffix('b'))
-        .unwrap_or(&lower);
-    let (number, power) = match lower.chars().last() {
-        Some(unit @ ('k' | 'm' | 'g' | 't')) => {
-            let power = "kmgt".find(unit).unwrap_or_default() + 1;
-            (&lower[..lower.len() - 1], power)
-        }
-        _ => (lower, 0),
-    };
-    let scale = 1u64 << (10 * power);
-    if let Ok(whole) = number.parse::<u64>() {
-        return whole
-            .checked_mul(scale)
-            .filter(|it| *it > 0)
-            .ok_or_else(wrong);
-    }
-    match number.parse::<f64>() {
-        Ok(value) if power > 0 && value > 0.0 && value < 1e9 => Ok((value * scale as f64) as u64),
-        _ => Err(wrong()),
-    }
+    })
 }
 
 /// Reads `90s`, `1h30m`, `500ms`; a number alone is seconds.
 fn duration(flag: &str, text: &str) -> Result<Duration, Failure> {
-    let wrong = || {
-        Failure::usage(format!(
-            "{flag} {text}: a duration is expected, such as 90s, 10m or 1h30m"
-        ))
-    };
-    let mut rest = text.trim();
-    let mut total = 0.0f64;
-    if rest.is_empty() {
-        return Err(wrong());
-    }
-    while !rest.is_empty() {
-        let is_number = |c: char| c.is_ascii_digit() || c == '.';
-        let end = rest.find(|c| !is_number(c)).unwrap_or(rest.len());
-        let value: f64 = rest[..end].parse().map_err(|_| wrong())?;
-        let unit_end = rest[end..]
-            .find(is_number)
-            .map_or(rest.len(), |at| end + at);
-        total += value
-            * match &rest[end..unit_end] {
-                "" | "s" => 1.0,
-                "ms" => 0.001,
-                "m" => 60.0,
-                "h" => 3600.0,
-                _ => return Err(wrong()),
-            };
-        rest = &rest[unit_end..];
-    }
-    Duration::try_from_secs_f64(total)
-        .ok()
-        .filter(|it| !it.is_zero() && *it < Duration::from_secs(10 * 365 * 86_400))
-        .ok_or_else(wrong)
+    let alone = text.parse().ok().map(Duration::from_secs);
+    let read = alone.or_else(|| quantities::duration(text).ok());
+    read.filter(|it| !it.is_zero() && *it < Duration::from_secs(10 * 365 * 86_400))
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "{flag} {text}: a duration is expected, such as 90s, 10m or 1h30m"
+            ))
+        })
 }
 
 #[cfg(test)]
@@ -277,7 +233,8 @@ mod tests {
             ("250ms", Some(250)),
             ("1.5m", Some(90_000)),
             ("0s", None),
-            ("5d", None),
+            ("1d", Some(86_400_000)),
+            ("4000d", None),
             ("", None),
             ("s", None),
         ] {
