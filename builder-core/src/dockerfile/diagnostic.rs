@@ -166,12 +166,16 @@ impl Excerpt {
     /// `from` and `to` are byte offsets into `line`; either may lie beyond it.
     fn new(line: &str, from: usize, to: usize) -> Self {
         let (from, to) = (floor(line, from), floor(line, to));
-        let show = |part: &str| part.chars().map(picture).collect::<Vec<String>>();
-        let (mut head, mut body, mut tail) = (
-            show(&line[..from]),
-            show(&line[from..to.max(from)]),
-            show(&line[to.max(from)..]),
-        );
+        // Of a very long line only what may be seen is looked at.
+        let show = |part: &str| {
+            let near = part.chars().take(4 * MAX_WIDTH).map(picture);
+            near.collect::<Vec<String>>()
+        };
+        let head = line[..from].chars().rev().take(4 * MAX_WIDTH);
+        let mut head: Vec<String> = head.map(picture).collect();
+        head.reverse();
+        let mut body = show(&line[from..to.max(from)]);
+        let mut tail = show(&line[to.max(from)..]);
         let columns = |cells: &[String]| cells.iter().map(|cell| width(cell)).sum::<usize>();
         if columns(&head) + columns(&body) + columns(&tail) > MAX_WIDTH {
             // The mark first, then what stands before it, then what follows.

@@ -1,6 +1,7 @@
 //! The parser directives: `# name=value` lines at the very top of a file.
 //!
-//! The first line that is none ends them: an instruction, a blank line, another comment, an unknown name.
+//! The first line that is none ends them: an instruction, a blank line, another comment, an unknown name. A first line
+//! `#!program` is skipped; below it `escape` has no effect, as in BuildKit.
 
 use super::ast::Directives;
 use super::{ParseError, ParseErrorKind, Span, Text};
@@ -10,7 +11,15 @@ use super::{ParseError, ParseErrorKind, Span, Text};
 pub(super) struct Reader {
     pub(super) found: Directives,
     escape_seen: bool,
+    place: Place,
     done: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    FirstLine,
+    Below,
+    BelowShebang,
 }
 
 impl Reader {
@@ -22,6 +31,7 @@ impl Reader {
                 check: None,
             },
             escape_seen: false,
+            place: Place::FirstLine,
             done: false,
         }
     }
@@ -35,6 +45,13 @@ impl Reader {
     pub(super) fn take(&mut self, at: usize, line: &str) -> Result<bool, ParseError> {
         if self.done {
             return Ok(false);
+        }
+        if self.place == Place::FirstLine {
+            self.place = Place::Below;
+            if line.starts_with("#!") {
+                self.place = Place::BelowShebang;
+                return Ok(true);
+            }
         }
         let Some((name, value)) = split(line) else {
             self.done = true;
@@ -64,6 +81,7 @@ impl Reader {
             "escape" if self.escape_seen => return twice("escape"),
             "syntax" => self.found.syntax = Some(text),
             "check" => self.found.check = Some(text),
+            "escape" if self.place == Place::BelowShebang => self.escape_seen = true,
             "escape" => {
                 self.escape_seen = true;
                 self.found.escape = match value {
@@ -99,6 +117,22 @@ fn split(line: &str) -> Option<(&str, &str)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_shebang_may_stand_above() {
+        let mut reader = Reader::new();
+        for (at, line) in [
+            (0, "#!/usr/bin/env x"),
+            (17, "# check=skip=all"),
+            (40, "# escape=`"),
+            (51, "# syntax=a/b"),
+        ] {
+            assert_eq!(reader.take(at, line), Ok(true), "{line}");
+        }
+        assert!(reader.found.check.is_some() && reader.found.syntax.is_some());
+        assert_eq!(reader.found.escape, '\\');
+        assert_eq!(reader.take(70, "#!late"), Ok(false));
+    }
 
     #[test]
     fn directives_are_read_from_the_top() {

@@ -61,8 +61,12 @@ pub enum PlanErrorKind {
         what: &'static str,
         instruction: &'static str,
     },
-    #[error("{flag} is not supported yet")]
-    Unsupported { flag: String },
+    #[error("`--mount={text}` has no {option}")]
+    MountWithout { option: &'static str, text: String },
+    #[error("a mount cannot be put over `/`")]
+    MountOverRoot,
+    #[error("there is no stage `{name}` for --after")]
+    UnknownAfter { name: String },
     #[error("SOURCE_DATE_EPOCH `{text}` is no number of seconds, context or stage")]
     Epoch { text: String },
     #[error("the stage `{stage}` has no time for SOURCE_DATE_EPOCH: {reason}")]

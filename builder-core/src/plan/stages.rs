@@ -263,12 +263,17 @@ fn find_target(frame: &Frame<'_>, stages: &[Prepared<'_>]) -> Result<usize, Plan
         .last()
         .map_or(Span::default(), |it| it.stage.head.span);
     let error = PlanError::new(PlanErrorKind::UnknownTarget { name: name.clone() }, span);
+    Err(did_you_mean(frame, name, error))
+}
+
+/// Adds the name of the stage that `name` may have been meant to be.
+fn did_you_mean(frame: &Frame<'_>, name: &str, error: PlanError) -> PlanError {
     let names: Vec<&str> = frame.names.keys().map(String::as_str).collect();
-    Err(match nearest(name, &names) {
+    match nearest(name, &names) {
         Some(near) => error.hint(format!("did you mean `{near}`?")),
         None if frame.names.is_empty() => error.hint("no stage of this file has a name"),
         None => error.hint(format!("the stages are {}", names.join(", "))),
-    })
+    }
 }
 
 /// Marks what `target` needs, collecting the bases that are not known yet on the way.
@@ -328,9 +333,12 @@ fn reach(
             }
         }
         for after in &stage.from.after {
-            if let From::Stage(other) = resolve_from(frame, after, index, &prepared.platform)? {
-                others.push(other);
-            }
+            let From::Stage(other) = resolve_from(frame, after, index, &prepared.platform)? else {
+                let name = after.raw.clone();
+                let error = PlanError::new(PlanErrorKind::UnknownAfter { name }, after.span);
+                return Err(did_you_mean(frame, &after.raw, error));
+            };
+            others.push(other);
         }
         stack.extend(others.into_iter().map(|other| (other, false)));
     }

@@ -26,7 +26,8 @@ impl Lowering<'_, '_> {
                 .transpose()
         };
         let chown = optional(&copy.chown)?.map(|(text, _)| text);
-        let chmod = optional(&copy.chmod)?;
+        // An empty mode is none, as with `--chmod=$MODE` where MODE is not set.
+        let chmod = optional(&copy.chmod)?.filter(|(text, _)| !text.is_empty());
         let checksum = optional(&copy.checksum)?;
         let mut exclude = Vec::new();
         for word in &copy.exclude {

@@ -105,14 +105,15 @@ impl Lowering<'_, '_> {
                 this.source_tree(site, &Text { raw, span })
             }
         };
-        let missing = |what| {
-            PlanError::new(
-                PlanErrorKind::Unsupported {
-                    flag: format!("--mount without {what}"),
-                },
-                word.span,
-            )
+        let missing = |option: &'static str| {
+            let text = text.clone();
+            let error = PlanError::new(PlanErrorKind::MountWithout { option, text }, word.span);
+            error.hint(format!("add `{option}=/path`"))
         };
+        if target.as_deref() == Some("/") {
+            let error = PlanError::new(PlanErrorKind::MountOverRoot, word.span);
+            return Err(error.hint("mount it on a directory below `/`"));
+        }
         let (target, source) = match mount.kind {
             MountKind::Bind { from, source, rw } => {
                 let from = match &from {
