@@ -1,5 +1,7 @@
 //! Flags of `builder build` that are about every RUN: what it may use, reach and take.
 
+#![allow(rustdoc::broken_intra_doc_links)] // brackets in help texts: what may be left out
+
 use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;

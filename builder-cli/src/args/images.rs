@@ -1,5 +1,7 @@
 //! The commands for images: named and flagged as Docker users know them.
 
+#![allow(rustdoc::broken_intra_doc_links)] // brackets in help texts: what may be left out
+
 use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
