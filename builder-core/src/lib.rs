@@ -16,11 +16,12 @@
 //! | `attest`     | what is attested of an image?                  | image, digest                     |
 //! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
 //! | `cache`      | have we this result already?                   | store, image, digest, progress    |
-//! | `snapshot`   | which tree is this, what changed in it?        | layer, digest, sys                |
-//! | `sandbox`    | how does one process run, shut in?             | sys                               |
+//! | `snapshot`   | which tree is this, what changed in it?        | layer, owner, digest, sys         |
+//! | `sandbox`    | how does one process run, shut in?             | owner, sys                        |
 //! | `context`    | which input files, in which order?             | layer, digest, sys, progress      |
-//! | `layer`      | tree to tar and back, byte for byte            | digest, image, sys                |
+//! | `layer`      | tree to tar and back, byte for byte            | owner, digest, image, sys         |
 //! | `store`      | bytes by digest                                | digest, image, sys                |
+//! | `owner`      | whose is a file that the kernel gives to nobody else? | nothing                    |
 //! | `plan`       | what must be done, and why? (pure)             | dockerfile, image, digest         |
 //! | `dockerfile` | what did the author write, and where? (pure)   | nothing                           |
 //! | `image`      | what do the OCI documents say? (pure)          | digest                            |
@@ -42,6 +43,7 @@ pub mod export;
 pub mod image;
 pub mod images;
 pub mod layer;
+mod owner;
 pub mod plan;
 pub mod progress;
 pub mod registry;

@@ -33,6 +33,9 @@ fn meaning(rung: Rung) -> &'static str {
     match rung {
         Rung::Overlay => "namespaces, overlays",
         Rung::Copied => "namespaces, copied trees: a RUN on a large base takes seconds",
+        Rung::SingleId => {
+            "namespaces with one id: owners are remembered, `USER` is a pretence, system calls that look at files take longer"
+        }
         Rung::Chroot => {
             "chroot, no namespaces: no /proc, no --network=none, signals reach other processes"
         }

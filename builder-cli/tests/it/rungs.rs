@@ -29,6 +29,10 @@ const RUNGS: &[Rung] = &[
         ordinary_user: true,
     },
     Rung {
+        isolation: "single-id",
+        ordinary_user: true,
+    },
+    Rung {
         isolation: "chroot",
         ordinary_user: false,
     },
@@ -42,6 +46,8 @@ const SHOWS: &[(&str, &str)] = &[
     ("chroot", "run-bind-nested"),
     ("chroot", "run-bind-rw"),
     ("chroot", "run-cache"),
+    // a filter, where there is none else
+    ("single-id", "run-security-insecure"),
 ];
 
 /// What a rung does not have: the case, and what its error says.
@@ -257,4 +263,66 @@ fn an_id_beyond_the_users_range_is_named() {
     assert_eq!(done.code, Some(1), "{}", done.stderr);
     let said = "`wide` belongs to 4000000:4000001, which is beyond the ids that are mapped here";
     assert!(done.stderr.contains(said), "{}", done.stderr);
+}
+
+#[test]
+fn a_user_without_subordinate_ids_gets_the_rung_of_one_id() {
+    let Some(base) = fixture::base("a user without subordinate ids") else {
+        return;
+    };
+    if !fixture::is_root() || !fixture::has("setpriv") {
+        return fixture::skip(
+            "a user without subordinate ids",
+            "root with setpriv, to become one",
+        );
+    }
+    // nobody's number, so nobody has granted it anything
+    let id = "54321";
+    let temp = fixture::temp_dir();
+    let home = temp.path().join("home");
+    fs::create_dir(&home).expect("mkdir");
+    fs::write(home.join("auth.json"), "{}").expect("write");
+    fixture::write_files(
+        &home,
+        &[(
+            "context/Dockerfile",
+            "FROM busybox\n\
+             COPY --chown=4000000:7 Dockerfile /wide/file\n\
+             RUN touch /f && chown 5:6 /f && ln -s f /l && chown -h 7:8 /l && test \"$(stat -c %u:%g /f /wide/file /l | tr '\\n' ' ')\" = '5:6 4000000:7 7:8 '\n\
+             USER 1000:1001\n\
+             RUN test \"$(id -u) $(id -g)\" = '1000 1001' && mkdir /tmp/d && touch /tmp/d/f && test \"$(stat -c %u:%g /tmp/d /tmp/d/f | tr '\\n' ' ')\" = '1000:1001 1000:1001 ' && ! chown 0 /tmp/d\n",
+        )],
+    );
+    let program = temp.path().join("builder");
+    fs::copy(fixture::program(), &program).expect("copy the program");
+    let chown = Command::new("chown")
+        .args(["-hR", &format!("{id}:{id}")])
+        .arg(&home)
+        .status();
+    assert!(chown.is_ok_and(|it| it.success()), "chown");
+    let done = fixture::run(
+        Command::new("setpriv")
+            .args([format!("--reuid={id}"), format!("--regid={id}")])
+            .args(["--clear-groups", "--inh-caps=-all", "--"])
+            .arg(&program)
+            .args([
+                "build",
+                "--root=store",
+                "--authfile=auth.json",
+                "--progress=plain",
+            ])
+            .arg(format!(
+                "--build-context=busybox=oci-layout://{}:latest",
+                base.display()
+            ))
+            .arg("context")
+            .current_dir(&home)
+            .env("HOME", &home),
+    );
+    assert_eq!(done.code, Some(0), "{}", done.stderr);
+    assert!(
+        done.stderr.contains("isolation: single-id ("),
+        "{}",
+        done.stderr
+    );
 }

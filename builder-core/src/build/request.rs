@@ -790,9 +790,16 @@ impl Build {
         let contexts = self.context_dirs();
         let tmp = store.tmp_dir().join("snapshots");
         let rootless = standing.is_some_and(|standing| standing.rootless);
+        let single = standing.is_some_and(|standing| standing.rung == Rung::SingleId);
         let snapshots: Arc<dyn Snapshotter> = match standing {
             Some(standing) if !standing.overlay => {
-                Arc::new(Copied::new(&store.snapshots_dir_of("copied"), &tmp)?)
+                let form = if single { "single" } else { "copied" };
+                let copied = Copied::new(&store.snapshots_dir_of(form), &tmp)?;
+                Arc::new(copied.remembering(single))
+            }
+            _ if single => {
+                let overlay = Overlay::new(&store.snapshots_dir_of("single"), &tmp, true)?;
+                Arc::new(overlay.remembering(true))
             }
             _ => Arc::new(Overlay::new(&store.snapshots_dir(), &tmp, rootless)?),
         };

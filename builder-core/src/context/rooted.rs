@@ -157,7 +157,9 @@ fn to_node(path: Vec<u8>, kind: NodeKind, stat: &Stat, has_owners: bool) -> Node
 /// Attributes that belong to the machine rather than to the file.
 pub(crate) fn is_carried(name: &[u8]) -> bool {
     name == b"security.capability"
-        || (name.starts_with(b"user.") && !name.starts_with(b"user.overlay."))
+        || (name.starts_with(b"user.")
+            && !name.starts_with(b"user.overlay.")
+            && !name.starts_with(b"user.builder."))
         || name.starts_with(b"system.posix_acl_")
 }
 

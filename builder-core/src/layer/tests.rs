@@ -545,7 +545,15 @@ fn hostile_archives_stay_inside() {
                 rustix::process::geteuid().as_raw(),
                 rustix::process::getegid().as_raw(),
             ));
-            let result = unpack(&dir, tar, UnpackOptions { overlay, chown });
+            let result = unpack(
+                &dir,
+                tar,
+                UnpackOptions {
+                    overlay,
+                    chown,
+                    remember: false,
+                },
+            );
             // A layer's hard link may be to a file below; that is settled, or refused, later.
             let deferred = overlay.is_some() && *says == "does not exist";
             match result {
@@ -594,6 +602,7 @@ fn overlay_attributes_of_an_archive_are_left_out() {
         UnpackOptions {
             overlay: None,
             chown,
+            remember: false,
         },
     )
     .expect("unpack");

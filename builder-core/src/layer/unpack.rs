@@ -33,6 +33,7 @@ use rustix::io::Errno;
 
 use super::error::shown;
 use super::{Entry, EntryKind, LayerError, Reader, xattr};
+use crate::owner::{self, Owner};
 
 const BUFFER: usize = 256 * 1024;
 const OPEN_DIRS: usize = 64;
@@ -52,6 +53,8 @@ pub struct UnpackOptions {
     pub overlay: Option<OverlayFormat>,
     /// Owner of everything, in place of what the archive says.
     pub chown: Option<(u32, u32)>,
+    /// Owners and devices are not made but remembered, see `crate::owner`.
+    pub remember: bool,
 }
 
 /// Something that could not be had here and was left out.
@@ -187,16 +190,20 @@ impl Unpacker {
             EntryKind::Fifo => _ = self.put_node(at, name, path, FileType::Fifo, (0, 0))?,
         }
         // A link, a device or a pipe.
-        let (uid, gid) = self.owner(entry);
-        rustix::fs::chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(self.owner_failed(entry))?;
+        if !self.options.remember {
+            let (uid, gid) = self.owner(entry);
+            rustix::fs::chownat(at, name, uid, gid, AtFlags::SYMLINK_NOFOLLOW)
+                .map_err(self.owner_failed(entry))?;
+        }
         if !matches!(entry.kind, EntryKind::Symlink { .. }) {
             rustix::fs::chmodat(at, name, mode(entry), AtFlags::empty())
                 .map_err(LayerError::io("change the mode of", path))?;
         }
         self.put_xattrs(entry, |key, value| xattr::set(at, name, key, value))?;
         rustix::fs::utimensat(at, name, &times(entry.mtime), AtFlags::SYMLINK_NOFOLLOW)
-            .map_err(LayerError::io("set the time of", path))
+            .map_err(LayerError::io("set the time of", path))?;
+        // last: a link is known by its time
+        self.remember_owner(at, name, entry)
     }
 
     /// Sets the times of directories and returns what came of it.
@@ -259,8 +266,12 @@ impl Unpacker {
             }
         }
         // The owner first: changing it takes setuid bits and capabilities away.
-        let (uid, gid) = self.owner(entry);
-        rustix::fs::fchown(&file, uid, gid).map_err(self.owner_failed(entry))?;
+        if self.options.remember {
+            self.remember_owner(at, name, entry)?;
+        } else {
+            let (uid, gid) = self.owner(entry);
+            rustix::fs::fchown(&file, uid, gid).map_err(self.owner_failed(entry))?;
+        }
         rustix::fs::fchmod(&file, mode(entry))
             .map_err(LayerError::io("change the mode of", path))?;
         self.put_xattrs(entry, |key, value| {
@@ -307,9 +318,13 @@ impl Unpacker {
 
     fn dress_dir(&mut self, dir: BorrowedFd<'_>, entry: &Entry) -> Result<(), LayerError> {
         let path = &entry.path[..];
-        let (uid, gid) = self.owner(entry);
-        rustix::fs::chownat(dir, "", uid, gid, AtFlags::EMPTY_PATH)
-            .map_err(self.owner_failed(entry))?;
+        if self.options.remember {
+            self.remember_owner(dir, b"", entry)?;
+        } else {
+            let (uid, gid) = self.owner(entry);
+            rustix::fs::chownat(dir, "", uid, gid, AtFlags::EMPTY_PATH)
+                .map_err(self.owner_failed(entry))?;
+        }
         rustix::fs::chmodat(dir, ".", mode(entry), AtFlags::empty())
             .map_err(LayerError::io("change the mode of", path))?;
         self.put_xattrs(entry, |key, value| xattr::set(dir, b"", key, value))?;
@@ -402,8 +417,14 @@ impl Unpacker {
         kind: FileType,
         (major, minor): (u32, u32),
     ) -> Result<bool, LayerError> {
+        let remember = self.options.remember;
         let made = self.anew(at, name, path, || {
             let dev = rustix::fs::makedev(major, minor);
+            if remember {
+                let mode = Mode::RUSR | Mode::WUSR;
+                return rustix::fs::mknodat(at, name, FileType::RegularFile, mode, 0)
+                    .map(|()| true);
+            }
             match rustix::fs::mknodat(at, name, kind, Mode::RUSR | Mode::WUSR, dev) {
                 Err(Errno::PERM) => Ok(false),
                 other => other.map(|()| true),
@@ -428,7 +449,10 @@ impl Unpacker {
             if xattr::is_private(key) {
                 self.skip(
                     &entry.path,
-                    format!("attribute {}: it is overlayfs' own", shown(key)),
+                    format!(
+                        "attribute {}: it is overlayfs' own, or the builder's",
+                        shown(key)
+                    ),
                 );
                 continue;
             }
@@ -479,6 +503,37 @@ impl Unpacker {
             path: path.to_vec(),
             what,
         });
+    }
+
+    /// Remembers the entry's owner, and what it is where an empty file stands for it.
+    fn remember_owner(
+        &self,
+        at: BorrowedFd<'_>,
+        name: &[u8],
+        entry: &Entry,
+    ) -> Result<(), LayerError> {
+        if !self.options.remember {
+            return Ok(());
+        }
+        let (uid, gid) = self.options.chown.unwrap_or((entry.uid, entry.gid));
+        let mut owner = Owner::of(uid, gid);
+        owner.node = match entry.kind {
+            EntryKind::CharDevice { major, minor } => {
+                Some((FileType::CharacterDevice, major, minor))
+            }
+            EntryKind::BlockDevice { major, minor } => Some((FileType::BlockDevice, major, minor)),
+            EntryKind::Fifo => Some((FileType::Fifo, 0, 0)),
+            _ => None,
+        }
+        .map(|(kind, major, minor)| owner::Node { kind, major, minor });
+        let remember = || {
+            let stat = match name {
+                b"" => rustix::fs::statat(at, ".", AtFlags::empty())?,
+                name => stat(at, name)?,
+            };
+            owner::put(at, name, &stat, owner)
+        };
+        remember().map_err(LayerError::io("remember the owner of", &entry.path))
     }
 
     fn owner_failed(&self, entry: &Entry) -> impl FnOnce(Errno) -> LayerError + use<> {
@@ -551,7 +606,7 @@ impl Unpacker {
             let make = || {
                 rustix::fs::mkdirat(&at, &part[..], Mode::RWXU)?;
                 rustix::fs::chmodat(&at, &part[..], Mode::from_raw_mode(0o755), AtFlags::empty())?;
-                if let Some((uid, gid)) = self.options.chown {
+                if let Some((uid, gid)) = self.options.chown.filter(|_| !self.options.remember) {
                     let owner = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
                     rustix::fs::chownat(
                         &at,

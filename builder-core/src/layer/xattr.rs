@@ -51,11 +51,12 @@ pub(crate) fn remove(dir: BorrowedFd<'_>, name: &[u8], key: &[u8]) -> Result<(),
     rustix::fs::lremovexattr(path_of(dir, name), key)
 }
 
-/// Is this overlayfs' own, or a label that belongs to the machine?
+/// Is this overlayfs' own or ours, or a label that belongs to the machine?
 pub(crate) fn is_private(key: &[u8]) -> bool {
     key.starts_with(b"trusted.overlay.")
         || key.starts_with(b"user.overlay.")
         || key == b"security.selinux"
+        || crate::owner::is_own(key)
 }
 
 fn names(path: &[u8]) -> io::Result<Vec<Vec<u8>>> {

@@ -16,15 +16,17 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
 use rustix::fs::{FileType, Mode, OFlags, Uid};
+use rustix::net::{AddressFamily, SocketFlags, SocketType};
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions, WaitStatus};
 
 use super::chroot;
 use super::command::Command;
+use super::listener;
 use super::mount_plan::MountStep;
 use super::mount_point::Interior;
 use super::mounts::{RootMount, enter_root};
 use super::network::bring_loopback_up;
-use super::protocol::{During, Failure, Outcome, Report};
+use super::protocol::{During, Failure, Outcome, Report, receive};
 use crate::sys::{self, Side, SingleThread};
 
 /// All that the step's first process needs, decided by the helper.
@@ -106,19 +108,53 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
     }
     give_output_to(command.user().uid)?;
 
+    let asking = command.asks();
+    let pair = match asking {
+        false => None,
+        true => Some(
+            rustix::net::socketpair(
+                AddressFamily::UNIX,
+                SocketType::SEQPACKET,
+                SocketFlags::CLOEXEC,
+                None,
+            )
+            .during("make a socket for the listener")?,
+        ),
+    };
+    let (ours, theirs) = pair.unzip();
     let main = match sys::fork(proof).during("fork")? {
         Side::Child => {
-            let Err(failure) = command.become_command(&cwd);
+            drop(ours);
+            let Err(failure) = command.become_command(&cwd, theirs);
             report(status, &Report::Outcome(Outcome::Failed(failure)));
             sys::exit_now(1)
         }
         Side::Parent { pid, .. } => pid,
     };
-    drop(cwd);
+    drop((cwd, theirs));
+    if let Some(socket) = ours {
+        start_listener(socket, proof)?;
+    }
     let outcome = reap_until(main)?;
     report(status, &Report::Outcome(outcome));
     finish(interior, status);
     Ok(())
+}
+
+/// Starts the process that answers the command's system calls.
+fn start_listener(socket: OwnedFd, proof: &SingleThread) -> Result<(), Failure> {
+    match sys::fork(proof).during("fork the listener")? {
+        Side::Parent { .. } => Ok(()),
+        Side::Child => {
+            // a command that failed before has said so itself
+            if let Ok(Some(((), descriptors))) = receive::<()>(&socket)
+                && let [notices] = &descriptors[..]
+            {
+                listener::serve(notices);
+            }
+            sys::exit_now(0)
+        }
+    }
 }
 
 /// A pipe belongs to who made it: without this, `echo > /dev/stdout` is refused to another user.

@@ -91,7 +91,7 @@ pub(super) fn live(
         match sys::fork(proof).during("fork")? {
             Side::Child => {
                 let entered = enter(&root, launch.command.has_terminal());
-                let Err(failure) = entered.and_then(|()| launch.command.become_command(&cwd));
+                let Err(failure) = entered.and_then(|()| launch.command.become_command(&cwd, None));
                 report(status, &Report::Outcome(Outcome::Failed(failure)));
                 sys::exit_now(1)
             }

@@ -2,7 +2,7 @@
 
 use std::ffi::CString;
 use std::io::Write;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 
 use rustix::fs::{CWD, Mode, OFlags, ResolveFlags};
@@ -11,7 +11,8 @@ use rustix::process::{Gid, Uid};
 use rustix::thread::{CapabilitySet, CapabilitySets};
 
 use super::limits::Rlimit;
-use super::protocol::{During, Failure};
+use super::protocol::{During, Failure, send};
+use super::seccomp;
 use super::spec::{Root, Security, Spec, User};
 use crate::sys::{self, Instruction};
 
@@ -37,10 +38,13 @@ pub(super) struct Command {
     /// `None`: the step runs with all rights that there are.
     filter: Option<Vec<Instruction>>,
     capabilities: u64,
+    /// The filter that asks the listener about owners and ids, where there is one.
+    asks: Vec<Instruction>,
 }
 
 impl Command {
-    pub(super) fn new(spec: &Spec, filter: &[Instruction]) -> Result<Self, Failure> {
+    /// `asks`: `filter` asks the listener.
+    pub(super) fn new(spec: &Spec, filter: &[Instruction], asks: bool) -> Result<Self, Failure> {
         let list = |name: &str, list: &[std::ffi::OsString]| {
             list.iter()
                 .map(|one| CString::new(one.as_bytes()))
@@ -82,11 +86,21 @@ impl Command {
                 Root::Chroot { .. } => DEFAULT_CAPABILITIES & !WAYS_OUT_OF_CHROOT,
                 _ => DEFAULT_CAPABILITIES,
             },
+            asks: match spec.security {
+                _ if !asks => Vec::new(),
+                Security::Sandbox => filter.to_vec(),
+                Security::Insecure => seccomp::everything_asking(),
+            },
         })
     }
 
     fn is_chroot(&self) -> bool {
         self.capabilities & WAYS_OUT_OF_CHROOT == 0
+    }
+
+    /// Does the command need a listener?
+    pub(super) fn asks(&self) -> bool {
+        !self.asks.is_empty()
     }
 
     pub(super) fn has_terminal(&self) -> bool {
@@ -105,6 +119,7 @@ impl Command {
     pub(super) fn become_command(
         &self,
         cwd: &OwnedFd,
+        listener: Option<OwnedFd>,
     ) -> Result<std::convert::Infallible, Failure> {
         rustix::process::setsid().during("setsid")?;
         if self.terminal {
@@ -120,12 +135,18 @@ impl Command {
             // where no step has namespaces either, the container's own filter has to do
             let may = rustix::thread::capabilities(None)
                 .is_ok_and(|sets| sets.effective.contains(CapabilitySet::SYS_ADMIN));
-            if !filter.is_empty() && (may || !self.is_chroot()) {
+            if listener.is_none() && !filter.is_empty() && (may || !self.is_chroot()) {
                 sys::load_filter(filter).during("load the system call filter")?;
             }
         }
+        if let Some(socket) = &listener {
+            let notices = sys::load_asking_filter(&self.asks)
+                .during("load the system call filter that asks the builder")?;
+            send(socket, &(), &[notices.as_fd()]).during("start the listener")?;
+        }
         self.switch_user()?;
-        if self.filter.is_some() && self.user.uid == 0 {
+        // with a listener it is the builder's word alone that the user is another
+        if self.filter.is_some() && (self.user.uid == 0 || self.asks()) {
             drop_capabilities(self.capabilities)?;
         }
         sys::reset_signals();

@@ -45,7 +45,7 @@ pub fn examine(store: &Path) -> Result<Diagnosis, DoctorError> {
     } = standing;
     let mut others = Vec::new();
     if rung == Rung::Overlay {
-        others.push(Rung::Copied);
+        others.extend([Rung::Copied, Rung::SingleId]);
     }
     match chroot {
         _ if rung == Rung::Chroot => {}

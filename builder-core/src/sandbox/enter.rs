@@ -4,6 +4,7 @@
 //! |----------------------------------|--------------------------------------------------------------------------|
 //! | root, or root of a user namespace, with CAP_SYS_ADMIN | a mount namespace of its own: every mount dies with the process |
 //! | root without it                  | a user namespace with root's own map, and a mount namespace              |
+//! | an ordinary user without such ids | a user namespace with one id, the user's, as root; and a mount namespace |
 //! | an ordinary user                 | a user namespace: the user is its root, the ids after it are those of `/etc/subuid` and `/etc/subgid`, mapped by newuidmap and newgidmap; and a mount namespace |
 //!
 //! The user namespace is entered in place, as `unshare --map-auto` does it: a child made before stays outside, where
@@ -24,7 +25,7 @@ use rustix::thread::CapabilitySet;
 use super::doctor::Missed;
 use super::error::{InitError, SandboxError};
 use super::id_map::{
-    IdRange, free_start, in_initial_namespace, map_of, parse_map, subordinate_ranges,
+    self, IdRange, free_start, in_initial_namespace, map_of, parse_map, subordinate_ranges,
 };
 use super::isolation::{Isolation, Rung};
 use super::mount_plan::Layers;
@@ -148,16 +149,15 @@ pub fn enter_by(isolation: Isolation) -> Result<Standing, InitError> {
     let (rung, reason) = match isolation {
         Isolation::Only(Rung::Chroot) => (Rung::Chroot, may_chroot()?),
         Isolation::Only(Rung::None) => (Rung::None, "asked for".to_owned()),
+        Isolation::Only(Rung::SingleId) => (Rung::SingleId, enter_single(&proof, uid, gid)?),
         Isolation::Only(rung) => (rung, enter_namespaces(&proof, uid, gid)?.to_owned()),
         Isolation::Auto => match enter_namespaces(&proof, uid, gid) {
+            Ok(reason) if id_map::is_single() => (Rung::SingleId, format!("{reason}, with one id")),
             Ok(reason) => (Rung::Overlay, reason.to_owned()),
             Err(error) if error.leaves_half_way() => return Err(error),
             Err(error) => {
                 missed.extend([Rung::Overlay, Rung::Copied].map(|rung| error.missed(rung)));
-                match may_chroot() {
-                    Ok(reason) => (Rung::Chroot, format!("{reason}; {error}")),
-                    Err(_) => (Rung::None, error.to_string()),
-                }
+                lower_rung(&proof, uid, gid, &error, &mut missed)?
             }
         },
     };
@@ -179,9 +179,30 @@ pub fn enter_by(isolation: Isolation) -> Result<Standing, InitError> {
         gid_map: map("/proc/self/gid_map"),
         isolation,
         rung,
-        overlay: rung == Rung::Overlay,
+        overlay: matches!(rung, Rung::Overlay | Rung::SingleId),
         reason,
         missed,
+    })
+}
+
+/// What is to be had where the ids of the first rungs are not.
+fn lower_rung(
+    proof: &SingleThread,
+    uid: u32,
+    gid: u32,
+    error: &InitError,
+    missed: &mut Vec<Missed>,
+) -> Result<(Rung, String), InitError> {
+    if error.is_about_ids() {
+        match enter_single(proof, uid, gid) {
+            Ok(reason) => return Ok((Rung::SingleId, format!("{reason}; {error}"))),
+            Err(error) if error.leaves_half_way() => return Err(error),
+            Err(error) => missed.push(error.missed(Rung::SingleId)),
+        }
+    }
+    Ok(match may_chroot() {
+        Ok(reason) => (Rung::Chroot, format!("{reason}; {error}")),
+        Err(_) => (Rung::None, error.to_string()),
     })
 }
 
@@ -226,6 +247,36 @@ fn enter_namespaces(proof: &SingleThread, uid: u32, gid: u32) -> Result<&'static
     )
     .map_err(system("make mounts private"))?;
     Ok(reason)
+}
+
+/// Enters a user namespace that knows one id, and says so.
+fn enter_single(proof: &SingleThread, uid: u32, gid: u32) -> Result<String, InitError> {
+    if !super::listener::is_supported() {
+        return Err(InitError::NoListener);
+    }
+    try_user_namespace(proof)?;
+    sys::unshare(proof, libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|errno| {
+        InitError::UserNamespacesForbidden {
+            errno: errno.raw_os_error(),
+            hint: forbidden_hint(errno),
+        }
+    })?;
+    let write = |file: &'static str, text: String| {
+        fs::write(file, text).map_err(|source| InitError::System { call: file, source })
+    };
+    // the kernel asks for it before an ordinary user may map a group
+    write("/proc/self/setgroups", "deny".to_owned())?;
+    write("/proc/self/gid_map", format!("0 {gid} 1"))?;
+    write("/proc/self/uid_map", format!("0 {uid} 1"))?;
+    let (root, group) = (Uid::ROOT, Gid::ROOT);
+    rustix::thread::set_thread_res_gid(group, group, group).map_err(system("setresgid"))?;
+    rustix::thread::set_thread_res_uid(root, root, root).map_err(system("setresuid"))?;
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .map_err(system("make mounts private"))?;
+    Ok("user namespace with one id".to_owned())
 }
 
 /// Set in the exit code of the child that tries things, where it was /proc that failed.

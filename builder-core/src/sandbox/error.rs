@@ -83,6 +83,8 @@ pub enum InitError {
         "chroot needs root with CAP_SYS_CHROOT, CHOWN, DAC_OVERRIDE, FOWNER, SETUID and SETGID, as a default container has it"
     )]
     NoChroot,
+    #[error("this kernel or architecture has no system call filter that can ask the builder")]
+    NoListener,
     #[error("no_new_privs is set, so `newuidmap` cannot map subordinate ids: start without it")]
     NoNewPrivileges,
     #[error("`{program}` refused the id map: {message}")]
@@ -98,6 +100,14 @@ pub enum InitError {
 }
 
 impl InitError {
+    /// Would user namespaces do, but for their ids?
+    pub(super) fn is_about_ids(&self) -> bool {
+        matches!(
+            self,
+            Self::NoIdMapProgram { .. } | Self::NoSubordinateIds { .. } | Self::NoNewPrivileges
+        )
+    }
+
     /// May the process be in namespaces that it cannot use?
     pub(super) fn leaves_half_way(&self) -> bool {
         matches!(

@@ -81,6 +81,12 @@ pub(super) fn in_initial_namespace() -> bool {
     fs::read_link("/proc/self/ns/user").is_ok_and(|link| link.as_os_str() == FIRST)
 }
 
+/// Whether the process is in a user namespace that knows one id only.
+pub(crate) fn is_single() -> bool {
+    let map = parse_map(&fs::read_to_string("/proc/self/uid_map").unwrap_or_default());
+    !in_initial_namespace() && matches!(map[..], [IdRange { count: 1, .. }])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -23,6 +23,9 @@ pub enum Rung {
     Overlay,
     /// Namespaces, and copies of snapshots.
     Copied,
+    /// Namespaces with one id: the system calls that set and show owners are answered by the builder, which remembers
+    /// them.
+    SingleId,
     /// No namespaces: chroot into a copy, for root in a container.
     Chroot,
     /// No steps at all: the rest of a build works.
@@ -31,7 +34,13 @@ pub enum Rung {
 
 impl Rung {
     /// From the top.
-    pub const ALL: [Rung; 4] = [Rung::Overlay, Rung::Copied, Rung::Chroot, Rung::None];
+    pub const ALL: [Rung; 5] = [
+        Rung::Overlay,
+        Rung::Copied,
+        Rung::SingleId,
+        Rung::Chroot,
+        Rung::None,
+    ];
 
     /// Returns the word that users write.
     #[must_use]
@@ -39,6 +48,7 @@ impl Rung {
         match self {
             Rung::Overlay => "overlay",
             Rung::Copied => "copied",
+            Rung::SingleId => "single-id",
             Rung::Chroot => "chroot",
             Rung::None => "none",
         }

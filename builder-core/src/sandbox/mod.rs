@@ -36,7 +36,7 @@
 //! Needs Linux 5.12 (mount_setattr). Overlays are mounted by descriptors from 6.8 on, by mount(2) before; they are
 //! volatile, so a step's end waits for no disk: who keeps an upper directory makes it durable.
 //!
-//! Not here: user-mode networking, looking up users by name, and the rungs below namespaces.
+//! Not here: user-mode networking, looking up users by name.
 
 mod cgroup;
 mod child;
@@ -50,6 +50,7 @@ mod helper;
 mod id_map;
 mod isolation;
 mod limits;
+mod listener;
 mod mount_plan;
 mod mount_point;
 mod mounts;
@@ -66,6 +67,7 @@ pub use enter::{Standing, enter, enter_by, probe_overlay};
 pub use error::{InitError, SandboxError};
 pub use helper::{Exit, Helper, HelperPath, Killer, Running};
 pub use id_map::IdRange;
+pub(crate) use id_map::is_single as has_single_id;
 pub use isolation::{Isolation, Rung};
 pub use limits::{CgroupLimits, LimitError, Limits, Rlimit};
 pub use protocol::Failure;

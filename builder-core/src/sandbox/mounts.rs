@@ -18,9 +18,11 @@ use rustix::mount::{
     OpenTreeFlags, UnmountFlags,
 };
 
+use super::id_map;
 use super::mount_plan::{Kind, Layers, MountStep, What};
 use super::mount_point::{Interior, open_in};
 use super::protocol::{During, Failure};
+use crate::owner::{self, Owner};
 use crate::sys;
 
 /// What becomes the root.
@@ -221,7 +223,13 @@ fn file_in_memory(
             let written = rustix::io::write(&file, rest)?;
             rest = &rest[written..];
         }
-        rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)))?;
+        match rustix::fs::fchown(&file, Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid))) {
+            // beyond the mapped ids: where there is only one, the listener shows what is remembered
+            Err(Errno::INVAL) if id_map::is_single() => {
+                owner::put_open(file.as_fd(), Owner::of(uid, gid))?;
+            }
+            other => other?,
+        }
         rustix::fs::fchmod(&file, Mode::from_raw_mode(mode))?;
         let tree = clone_object(&file)?;
         sys::set_mount_attributes(&tree, false, attributes)?;

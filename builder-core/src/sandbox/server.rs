@@ -68,6 +68,8 @@ struct Server {
     socket: OwnedFd,
     proof: SingleThread,
     filter: Vec<Instruction>,
+    /// One id is mapped: the filter asks about owners and ids.
+    asks: bool,
     owns_network: bool,
     /// Layers of mount points that steps share, by their place and what they hold.
     stubs: RefCell<HashMap<StubKey, Stub>>,
@@ -94,10 +96,15 @@ impl Server {
         let socket = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stdin(), 3)?;
         let null = rustix::fs::open("/dev/null", OFlags::RDWR | OFlags::CLOEXEC, Mode::empty())?;
         rustix::stdio::dup2_stdin(&null)?;
+        let asks = id_map::is_single();
         let server = Self {
             socket,
             proof: SingleThread::prove().map_err(|_| Errno::BUSY)?,
-            filter: seccomp::docker_default(),
+            filter: match asks {
+                true => seccomp::docker_default_asking(),
+                false => seccomp::docker_default(),
+            },
+            asks,
             owns_network: id_map::in_initial_namespace(),
             stubs: RefCell::default(),
         };
@@ -221,7 +228,7 @@ impl Server {
             owns_network: self.owns_network,
         };
         let steps = mount_plan(&spec, &facts)?;
-        let command = Command::new(&spec, &self.filter)?;
+        let command = Command::new(&spec, &self.filter, self.asks)?;
         let cwd = absolute(&spec.cwd)?;
         let mut groups = Groups::make(&spec.limits.cgroup, id)?;
         let stub = match &spec.root {

@@ -30,6 +30,7 @@ use super::baseline::Baseline;
 use super::merged::{self, Child, MergedDir, Stack};
 use super::{At as _, SnapshotError};
 use crate::layer::{Entry, EntryKind, OverlayFormat, shown, xattr};
+use crate::owner;
 
 /// One entry of the layer that the upper directory makes; see [`open_data`] for a file's bytes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -109,7 +110,7 @@ struct Walk<'a> {
 impl Walk<'_> {
     fn root(&mut self, upper: BorrowedFd<'_>, lower: &MergedDir) -> Result<(), SnapshotError> {
         let facts = |dir: BorrowedFd<'_>| -> std::io::Result<_> {
-            let stat = rustix::fs::statat(dir, ".", AtFlags::empty())?;
+            let stat = owner::stat(dir, b"")?;
             Ok((stat, xattr::all(dir, b"")?))
         };
         let (stat, xattrs) = facts(upper).at("read", b"")?;
@@ -152,13 +153,14 @@ impl Walk<'_> {
         let mut removed = Vec::new();
         let mut left = Vec::with_capacity(names.len());
         for (name, _) in &names {
-            let stat = rustix::fs::statat(upper, &name[..], AtFlags::SYMLINK_NOFOLLOW)
+            let mut stat = rustix::fs::statat(upper, &name[..], AtFlags::SYMLINK_NOFOLLOW)
                 .map_err(SnapshotError::io("stat", &full(name)))?;
             let whiteout = merged::is_whiteout(upper, name, &stat, self.userxattr)
                 .map_err(SnapshotError::io("read attributes of", &full(name)))?;
             if whiteout {
                 removed.push(name.clone());
             } else {
+                merged::show_owner(upper, name, &mut stat).at("read", &full(name))?;
                 left.push((name, stat));
             }
         }

@@ -57,6 +57,13 @@ impl Copied {
         })
     }
 
+    /// Remembers owners instead of making them: for one mapped id.
+    #[must_use]
+    pub fn remembering(mut self, remember: bool) -> Self {
+        self.layers = self.layers.remembering(remember);
+        self
+    }
+
     /// Returns the tree that lacks least of `parents`, if there is any.
     fn take_tree(&self, parents: &[ChainId]) -> Option<Tree> {
         let mut trees = self.trees.lock().unwrap_or_else(PoisonError::into_inner);

@@ -9,6 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::layer::xattr;
+use crate::owner;
 
 const DIR: OFlags = OFlags::PATH
     .union(OFlags::DIRECTORY)
@@ -176,17 +177,21 @@ impl MergedDir {
         let mut top = None;
         let mut parts = Vec::new();
         for (i, at) in self.parts.iter().enumerate() {
-            let stat = match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
+            let mut stat = match rustix::fs::statat(at, name, AtFlags::SYMLINK_NOFOLLOW) {
                 Err(Errno::NOENT) => continue,
                 other => other?,
             };
             if FileType::from_raw_mode(stat.st_mode) != FileType::Directory {
                 if top.is_none() && !is_whiteout(at.as_fd(), name, &stat, self.userxattr)? {
+                    show_owner(at.as_fd(), name, &mut stat)?;
                     return Ok(Some(Child::Other { stat, part: i }));
                 }
                 break;
             }
-            top.get_or_insert(stat);
+            if top.is_none() {
+                show_owner(at.as_fd(), name, &mut stat)?;
+                top = Some(stat);
+            }
             parts.push(rustix::fs::openat(at, name, DIR, Mode::empty())?);
             if i + 1 < self.parts.len() && is_opaque(at.as_fd(), name, self.userxattr)? {
                 break;
@@ -252,6 +257,14 @@ pub(super) fn is_whiteout(
         }
         _ => Ok(false),
     }
+}
+
+/// Puts what is remembered of `name` into what the kernel said.
+pub(super) fn show_owner(at: BorrowedFd<'_>, name: &[u8], stat: &mut Stat) -> Result<(), Errno> {
+    if let Some(owner) = owner::get(at, name, stat)? {
+        owner.show_in(stat);
+    }
+    Ok(())
 }
 
 /// Does this directory hide what is below it?

@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::baseline::Baseline;
 use super::settle::{dress, settle};
 use super::view::Mounted;
-use super::{Change, SnapshotError, View, changes};
+use super::{Change, SnapshotError, Stack, View, changes};
 use crate::digest::{ChainId, DiffId, Digest};
 use crate::layer::{
     Limits, OverlayFormat, Reader, ReaderOptions, UnpackOptions, Unpacked, Unpacker, clear_path,
@@ -86,6 +86,8 @@ pub struct Overlay {
     dir: PathBuf,
     tmp: PathBuf,
     format: OverlayFormat,
+    /// Owners are remembered, not made.
+    remember: bool,
 }
 
 /// A layer unpacked, not yet in place. Dropping it removes it.
@@ -138,7 +140,15 @@ impl Overlay {
             dir: dir.to_owned(),
             tmp: tmp.to_owned(),
             format: OverlayFormat { userxattr },
+            remember: false,
         })
+    }
+
+    /// Remembers owners instead of making them: for one mapped id.
+    #[must_use]
+    pub fn remembering(mut self, remember: bool) -> Self {
+        self.remember = remember;
+        self
     }
 
     pub(super) fn format(&self) -> OverlayFormat {
@@ -227,6 +237,7 @@ impl Snapshotter for Overlay {
         let options = UnpackOptions {
             overlay: Some(self.format),
             chown: None,
+            remember: self.remember,
         };
         let (unpacked, found) = hashed(tar, |tar| {
             let mut reader = Reader::new(
@@ -312,6 +323,13 @@ impl Snapshotter for Overlay {
 
     fn view(&self, parents: &[ChainId]) -> Result<View, SnapshotError> {
         let lowers = self.existing(parents)?;
+        if self.remember {
+            // what is remembered of links is in each layer's directories; the mount shows the topmost's
+            let stack = Stack::open(&lowers, self.format.userxattr);
+            return stack
+                .map(View::Layers)
+                .map_err(SnapshotError::io("open a layer of", b""));
+        }
         let tmp = TmpDir::new(&self.tmp, "view")?;
         tmp.make("fs", 0o755)?;
         Mounted::new(&lowers, tmp, self.format.userxattr).map(View::Mounted)

@@ -18,6 +18,7 @@ use super::{At as _, SnapshotError};
 use crate::layer::{
     Deferred, LayerError, OverlayFormat, clear_path, mark_opaque, put_whiteout, shown, xattr,
 };
+use crate::owner;
 
 /// Finishes the layer unpacked in `root`, which goes on top of `lowers` (topmost first).
 pub fn settle(
@@ -149,8 +150,7 @@ impl Settling<'_> {
             b"" => name.clone(),
             _ => [&base, &b"/"[..], &name].concat(),
         };
-        let Some((Child::Other { stat, part }, parent)) =
-            self.all.lookup(&full).at("link", path)?
+        let Some((Child::Other { part, .. }, parent)) = self.all.lookup(&full).at("link", path)?
         else {
             return Err(missing());
         };
@@ -158,7 +158,10 @@ impl Settling<'_> {
         let held = rustix::fs::statat(&from, &name[..], AtFlags::SYMLINK_NOFOLLOW).is_ok();
         if !held {
             let times = times_of(from.as_fd()).at("link", path)?;
-            copy_up(parent.part(part), &name, from.as_fd(), &stat).at("link", path)?;
+            // what stands for a device is copied as it is
+            let raw = rustix::fs::statat(parent.part(part), &name[..], AtFlags::SYMLINK_NOFOLLOW)
+                .at("link", path)?;
+            copy_up(parent.part(part), &name, from.as_fd(), &raw).at("link", path)?;
             set_times(from.as_fd(), &times).at("link", path)?;
         }
         let (base, own) = real(path)?;
@@ -287,6 +290,7 @@ pub(super) fn dress(
         }
     }
     rustix::fs::utimensat(to, to_name, &times(&stat), nofollow)?;
+    owner::copy(from, from_name, &stat, to, to_name)?;
     Ok(())
 }
 

@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Mode, OFlags, Stat};
+use rustix::fs::{Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use crate::context::{
     ContextError, Lookup, Node, NodeKind, Tree, is_carried, join_path, node_of, parent_path,
 };
+use crate::owner;
 use crate::snapshot::{Child, MergedDir, Stack};
 
 /// The merged tree of a stack of layers.
@@ -80,7 +81,7 @@ impl Lookup for LayeredTree {
                 return Ok(None);
             }
             let root = self.stack.root().part(0);
-            let stat = rustix::fs::statat(root, ".", AtFlags::empty()).map_err(failed)?;
+            let stat = owner::stat(root, b"").map_err(failed)?;
             return node_of(Vec::new(), &stat, || Err(Errno::INVAL)).map_err(failed);
         }
         let found = self.stack.lookup(path);

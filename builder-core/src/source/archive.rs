@@ -80,6 +80,7 @@ pub fn unpack(stream: impl Read + Send, name: &str, dest: &Path) -> Result<(), S
     let options = UnpackOptions {
         overlay: None,
         chown: None,
+        remember: false,
     };
     use std::os::fd::AsFd;
     let mut unpacker = Unpacker::new(dir.as_fd(), options).map_err(failed)?;

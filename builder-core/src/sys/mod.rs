@@ -9,9 +9,14 @@
 )]
 
 mod filter;
+mod notice;
 mod process;
 
 pub(crate) use filter::{Instruction, load_filter};
+pub(crate) use notice::{
+    Answer, Notice, Shown, answer_notice, answer_with_descriptor, can_ask, load_asking_filter,
+    read_memory, receive_notice, stat_bytes, statx_bytes, write_memory,
+};
 pub(crate) use process::{
     Side, SingleThread, block_signals, clone_child, close_all_but, exec, exit_now, fork,
     kill_all_others, leave_session_keyring, reset_signals, set_loopback_up, set_mount_attributes,

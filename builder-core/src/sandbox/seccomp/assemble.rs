@@ -12,6 +12,13 @@ use crate::sys::Instruction;
 pub(super) enum Rule {
     Allow,
     Errno(u32),
+    /// The listener is asked.
+    Ask,
+    /// The listener is asked if any of `bits` is set in the argument, else allowed.
+    AskWith {
+        argument: u32,
+        bits: u32,
+    },
     /// Allowed if none of `bits` is set in the argument, else refused.
     AllowWithout {
         argument: u32,
@@ -46,12 +53,16 @@ const NUMBER: u32 = 0;
 const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
-/// The program; what no rule names, and other architectures, are answered `refusal`.
-pub(super) fn assemble(architectures: &[Architecture], refusal: u32) -> Vec<Instruction> {
+/// The program; what no rule names, and other architectures, are answered by `other`, and what a rule refuses `refusal`.
+pub(super) fn assemble(
+    architectures: &[Architecture],
+    refusal: u32,
+    other: Rule,
+) -> Vec<Instruction> {
     let mut program = vec![plain(LOAD, ARCHITECTURE)];
     for architecture in architectures {
         let mut body = vec![plain(LOAD, NUMBER)];
-        body.extend(search(&ranges(&architecture.rules, refusal), refusal));
+        body.extend(search(&ranges(&architecture.rules, other), refusal));
         program.push(Instruction {
             code: JUMP_EQUAL,
             jump_true: 1,
@@ -61,12 +72,12 @@ pub(super) fn assemble(architectures: &[Architecture], refusal: u32) -> Vec<Inst
         program.push(plain(JUMP, length(&body)));
         program.extend(body);
     }
-    program.push(plain(RETURN, libc::SECCOMP_RET_ERRNO | refusal));
+    program.extend(answer(other, refusal));
     program
 }
 
 /// Cuts all numbers into ranges of one rule each: the first number of each, and its rule.
-fn ranges(rules: &BTreeMap<u32, Rule>, refusal: u32) -> Vec<(u32, Rule)> {
+fn ranges(rules: &BTreeMap<u32, Rule>, other: Rule) -> Vec<(u32, Rule)> {
     let mut out: Vec<(u32, Rule)> = Vec::new();
     let mut push = |start: u32, rule: Rule| {
         if out.last().is_none_or(|last| last.1 != rule) {
@@ -76,12 +87,12 @@ fn ranges(rules: &BTreeMap<u32, Rule>, refusal: u32) -> Vec<(u32, Rule)> {
     let mut next = 0;
     for (&number, &rule) in rules {
         if number > next {
-            push(next, Rule::Errno(refusal));
+            push(next, other);
         }
         push(number, rule);
         next = number + 1;
     }
-    push(next, Rule::Errno(refusal));
+    push(next, other);
     out
 }
 
@@ -121,6 +132,18 @@ fn answer(rule: Rule, refusal: u32) -> Vec<Instruction> {
     match rule {
         Rule::Allow => vec![allow],
         Rule::Errno(errno) => vec![plain(RETURN, libc::SECCOMP_RET_ERRNO | errno)],
+        Rule::Ask => vec![plain(RETURN, libc::SECCOMP_RET_USER_NOTIF)],
+        Rule::AskWith { argument, bits } => vec![
+            plain(LOAD, low_half(argument)),
+            Instruction {
+                code: JUMP_ANY_BIT,
+                jump_true: 1,
+                jump_false: 0,
+                value: bits,
+            },
+            allow,
+            plain(RETURN, libc::SECCOMP_RET_USER_NOTIF),
+        ],
         Rule::AllowWithout { argument, bits } => vec![
             plain(LOAD, low_half(argument)),
             Instruction {
@@ -245,6 +268,7 @@ mod tests {
                 rules: rules.clone(),
             }],
             1,
+            Rule::Errno(1),
         );
         for number in 0..1300 {
             let expected = match rules.get(&number) {

@@ -21,4 +21,4 @@ mod assemble;
 mod numbers;
 mod profile;
 
-pub(super) use profile::docker_default;
+pub(super) use profile::{docker_default, docker_default_asking, everything_asking};

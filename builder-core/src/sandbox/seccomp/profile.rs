@@ -40,6 +40,84 @@ const AUDIT_ARCH_AARCH64: u32 = 0xc000_00b7;
 
 /// The program for the architecture that this was built for; empty on one that has no table.
 pub(in crate::sandbox) fn docker_default() -> Vec<Instruction> {
+    program(|_, _| None, Rule::Errno(EPERM))
+}
+
+/// [`docker_default`], where the listener answers for owners and ids.
+pub(in crate::sandbox) fn docker_default_asking() -> Vec<Instruction> {
+    program(asked, Rule::Errno(EPERM))
+}
+
+/// The listener answers for owners and ids, and nothing is refused.
+pub(in crate::sandbox) fn everything_asking() -> Vec<Instruction> {
+    program(
+        |id, name| asked(id, name).or(Some(Rule::Allow)),
+        Rule::Allow,
+    )
+}
+
+/// The calls that the listener answers; of another architecture's, none.
+fn asked(id: u32, name: &str) -> Option<Rule> {
+    let own = if cfg!(target_arch = "x86_64") {
+        AUDIT_ARCH_X86_64
+    } else {
+        AUDIT_ARCH_AARCH64
+    };
+    if id != own {
+        return None;
+    }
+    let create = libc::O_CREAT.cast_unsigned();
+    match name {
+        "open" => Some(Rule::AskWith {
+            argument: 1,
+            bits: create,
+        }),
+        "openat" => Some(Rule::AskWith {
+            argument: 2,
+            bits: create,
+        }),
+        name if ASKED.contains(&name) => Some(Rule::Ask),
+        _ => None,
+    }
+}
+
+/// Owners, ids, what shows owners, and what makes files with one.
+const ASKED: &[&str] = &[
+    "chown",
+    "lchown",
+    "fchown",
+    "fchownat",
+    "setuid",
+    "setgid",
+    "setreuid",
+    "setregid",
+    "setresuid",
+    "setresgid",
+    "setfsuid",
+    "setfsgid",
+    "setgroups",
+    "getuid",
+    "geteuid",
+    "getgid",
+    "getegid",
+    "getresuid",
+    "getresgid",
+    "getgroups",
+    "stat",
+    "lstat",
+    "fstat",
+    "newfstatat",
+    "statx",
+    "mknod",
+    "mknodat",
+    "creat",
+    "mkdir",
+    "mkdirat",
+    "symlink",
+    "symlinkat",
+];
+
+fn program(change: impl Fn(u32, &str) -> Option<Rule>, other: Rule) -> Vec<Instruction> {
     let tables: &[(u32, &[(u32, &str)])] = if cfg!(target_arch = "x86_64") {
         &[
             (AUDIT_ARCH_X86_64, numbers::X86_64),
@@ -52,15 +130,19 @@ pub(in crate::sandbox) fn docker_default() -> Vec<Instruction> {
     };
     let architectures: Vec<_> = tables
         .iter()
-        .map(|(id, table)| architecture(*id, table))
+        .map(|(id, table)| architecture(*id, table, &change))
         .collect();
-    assemble(&architectures, EPERM)
+    assemble(&architectures, EPERM, other)
 }
 
-fn architecture(id: u32, table: &[(u32, &'static str)]) -> Architecture {
+fn architecture(
+    id: u32,
+    table: &[(u32, &'static str)],
+    change: impl Fn(u32, &str) -> Option<Rule>,
+) -> Architecture {
     let rules: BTreeMap<u32, Rule> = table
         .iter()
-        .map(|(number, name)| (*number, rule(name)))
+        .map(|(number, name)| (*number, change(id, name).unwrap_or_else(|| rule(name))))
         .collect();
     Architecture { id, rules }
 }

@@ -12,6 +12,7 @@
 //! With `from=` the first content of an instance is a copy of that tree, and another tree is another cache.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -22,8 +23,9 @@ use super::seed;
 use crate::cache::Layer;
 use crate::digest::ContentDigest;
 use crate::dockerfile::instruction::mount::Sharing;
+use crate::owner::{self, Owner};
 use crate::plan::{MountOp, MountSource, Op, RunOp};
-use crate::sandbox::Rung;
+use crate::sandbox::{Rung, has_single_id};
 use crate::solve::SolveErrorKind;
 use crate::solve::inputs::Inputs;
 use crate::solve::job::Job;
@@ -203,6 +205,11 @@ fn known_tree(job: &Job, vertex: usize) -> Result<Option<KnownTree>, SolveErrorK
 
 fn dress(path: &Path, mode: u32, uid: u32, gid: u32) -> std::io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
-    std::os::unix::fs::chown(path, Some(uid), Some(gid))?;
+    match std::os::unix::fs::chown(path, Some(uid), Some(gid)) {
+        Err(error) if Errno::from_io_error(&error) == Some(Errno::INVAL) && has_single_id() => {
+            owner::put_open(std::fs::File::open(path)?.as_fd(), Owner::of(uid, gid))?;
+        }
+        other => other?,
+    }
     std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode))
 }

@@ -9,6 +9,8 @@ use rustix::fs::{
 };
 
 use crate::context::{Follow, Node, NodeKind, resolve};
+use crate::owner::{self, Owner};
+use crate::sandbox::has_single_id;
 use crate::solve::trees::KnownTree;
 use crate::solve::{FileError, SolveErrorKind};
 
@@ -105,7 +107,13 @@ fn dress(known: &KnownTree, node: &Node, root: impl AsFd, name: &[u8]) -> std::i
     let link = matches!(node.kind, NodeKind::Symlink(_));
     let (uid, gid) = (Uid::from_raw(node.uid), Gid::from_raw(node.gid));
     let nofollow = AtFlags::SYMLINK_NOFOLLOW;
-    rustix::fs::chownat(&root, name, Some(uid), Some(gid), nofollow)?;
+    let mut remembered = None;
+    match rustix::fs::chownat(&root, name, Some(uid), Some(gid), nofollow) {
+        Err(rustix::io::Errno::INVAL) if has_single_id() => {
+            remembered = Some(Owner::of(node.uid, node.gid));
+        }
+        other => other?,
+    }
     if !link {
         let mode = Mode::from_raw_mode(node.mode);
         rustix::fs::chmodat(&root, name, mode, AtFlags::empty())?;
@@ -130,5 +138,14 @@ fn dress(known: &KnownTree, node: &Node, root: impl AsFd, name: &[u8]) -> std::i
         last_access: time(0, UTIME_OMIT),
         last_modification: time(node.mtime, 0),
     };
-    Ok(rustix::fs::utimensat(&root, name, &times, nofollow)?)
+    rustix::fs::utimensat(&root, name, &times, nofollow)?;
+    if let Some(owner) = remembered {
+        let stat = rustix::fs::statat(&root, name, nofollow)?;
+        match owner::put(root.as_fd(), name, &stat, owner) {
+            // a pipe's owner cannot be kept in a mount, which is in no layer
+            Ok(()) | Err(rustix::io::Errno::OPNOTSUPP) => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
 }

@@ -1,0 +1,233 @@
+//! From the numbers of a system call to what is asked.
+
+use super::ids::Set;
+use crate::sys::Notice;
+
+/// What a step's process asks the listener.
+///
+/// A step's reads can be made known in the same way later (`openat` without `O_CREAT`, `readlinkat`, `getdents64`): a
+/// new kind here, and the filter's list.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Asked {
+    SetOwner {
+        of: Place,
+        uid: u32,
+        gid: u32,
+    },
+    Look {
+        at: Place,
+        into: u64,
+        form: Form,
+    },
+    Make {
+        /// Never followed.
+        at: Place,
+        what: Make,
+    },
+    SetUser(Set),
+    SetGroup(Set),
+    SetGroups {
+        count: u64,
+        from: u64,
+    },
+    GetGroups {
+        room: u64,
+        into: u64,
+    },
+    /// getuid, geteuid, getgid, getegid
+    Get {
+        group: bool,
+        effective: bool,
+    },
+    GetThree {
+        group: bool,
+        into: [u64; 3],
+    },
+    /// Nothing that we know.
+    Other,
+}
+
+/// Which file a call speaks of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Place {
+    Open(i32),
+    Path {
+        /// A descriptor or `AT_FDCWD`.
+        dir: i32,
+        address: u64,
+        follow: bool,
+        /// An empty path is `dir` itself.
+        empty: bool,
+    },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    Stat,
+    Statx { flags: i32, mask: u32 },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Make {
+    File { flags: i32, mode: u32 },
+    Directory { mode: u32 },
+    Link { target: u64 },
+    Node { mode: u32, device: u64 },
+}
+
+/// Reads a call.
+pub(super) fn asked(notice: &Notice) -> Asked {
+    let [a, b, c, d, e, _] = notice.arguments;
+    // the kernel takes these as 32 bits
+    let int = |value: u64| (value & 0xffff_ffff) as i32;
+    let id = |value: u64| (value & 0xffff_ffff) as u32;
+    let at = |dir: u64, address: u64, flags: i32, follow: bool| Place::Path {
+        dir: int(dir),
+        address,
+        follow,
+        empty: flags & libc::AT_EMPTY_PATH != 0,
+    };
+    let followed = |flags: i32| flags & libc::AT_SYMLINK_NOFOLLOW == 0;
+    if let Some(asked) = old_call(notice) {
+        return asked;
+    }
+    match i64::from(notice.number) {
+        libc::SYS_fchown => Asked::SetOwner {
+            of: Place::Open(int(a)),
+            uid: id(b),
+            gid: id(c),
+        },
+        libc::SYS_fchownat => Asked::SetOwner {
+            of: at(a, b, int(e), followed(int(e))),
+            uid: id(c),
+            gid: id(d),
+        },
+        libc::SYS_fstat => Asked::Look {
+            at: Place::Open(int(a)),
+            into: b,
+            form: Form::Stat,
+        },
+        libc::SYS_newfstatat => Asked::Look {
+            at: at(a, b, int(d), followed(int(d))),
+            into: c,
+            form: Form::Stat,
+        },
+        libc::SYS_statx => Asked::Look {
+            at: at(a, b, int(c), followed(int(c))),
+            into: e,
+            form: Form::Statx {
+                flags: int(c),
+                mask: id(d),
+            },
+        },
+        libc::SYS_openat => Asked::Make {
+            at: at(a, b, 0, false),
+            what: Make::File {
+                flags: int(c),
+                mode: id(d),
+            },
+        },
+        libc::SYS_mkdirat => Asked::Make {
+            at: at(a, b, 0, false),
+            what: Make::Directory { mode: id(c) },
+        },
+        libc::SYS_symlinkat => Asked::Make {
+            at: at(b, c, 0, false),
+            what: Make::Link { target: a },
+        },
+        libc::SYS_mknodat => Asked::Make {
+            at: at(a, b, 0, false),
+            what: Make::Node {
+                mode: id(c),
+                device: d,
+            },
+        },
+        libc::SYS_setuid => Asked::SetUser(Set::One(id(a))),
+        libc::SYS_setgid => Asked::SetGroup(Set::One(id(a))),
+        libc::SYS_setreuid => Asked::SetUser(Set::Two(id(a), id(b))),
+        libc::SYS_setregid => Asked::SetGroup(Set::Two(id(a), id(b))),
+        libc::SYS_setresuid => Asked::SetUser(Set::Three(id(a), id(b), id(c))),
+        libc::SYS_setresgid => Asked::SetGroup(Set::Three(id(a), id(b), id(c))),
+        libc::SYS_setfsuid => Asked::SetUser(Set::Files(id(a))),
+        libc::SYS_setfsgid => Asked::SetGroup(Set::Files(id(a))),
+        libc::SYS_setgroups => Asked::SetGroups { count: a, from: b },
+        libc::SYS_getgroups => Asked::GetGroups { room: a, into: b },
+        libc::SYS_getuid => get(false, false),
+        libc::SYS_geteuid => get(false, true),
+        libc::SYS_getgid => get(true, false),
+        libc::SYS_getegid => get(true, true),
+        libc::SYS_getresuid => Asked::GetThree {
+            group: false,
+            into: [a, b, c],
+        },
+        libc::SYS_getresgid => Asked::GetThree {
+            group: true,
+            into: [a, b, c],
+        },
+        _ => Asked::Other,
+    }
+}
+
+fn get(group: bool, effective: bool) -> Asked {
+    Asked::Get { group, effective }
+}
+
+/// Calls that younger architectures do not have.
+#[cfg(target_arch = "x86_64")]
+fn old_call(notice: &Notice) -> Option<Asked> {
+    let [a, b, c, ..] = notice.arguments;
+    let id = |value: u64| (value & 0xffff_ffff) as u32;
+    let path = |address: u64, follow: bool| Place::Path {
+        dir: libc::AT_FDCWD,
+        address,
+        follow,
+        empty: false,
+    };
+    let look = |follow: bool| Asked::Look {
+        at: path(a, follow),
+        into: b,
+        form: Form::Stat,
+    };
+    let make = |address: u64, what: Make| Asked::Make {
+        at: path(address, false),
+        what,
+    };
+    Some(match i64::from(notice.number) {
+        libc::SYS_chown | libc::SYS_lchown => Asked::SetOwner {
+            of: path(a, i64::from(notice.number) == libc::SYS_chown),
+            uid: id(b),
+            gid: id(c),
+        },
+        libc::SYS_stat => look(true),
+        libc::SYS_lstat => look(false),
+        libc::SYS_open => make(
+            a,
+            Make::File {
+                flags: id(b).cast_signed(),
+                mode: id(c),
+            },
+        ),
+        libc::SYS_creat => make(
+            a,
+            Make::File {
+                flags: libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC,
+                mode: id(b),
+            },
+        ),
+        libc::SYS_mkdir => make(a, Make::Directory { mode: id(b) }),
+        libc::SYS_symlink => make(b, Make::Link { target: a }),
+        libc::SYS_mknod => make(
+            a,
+            Make::Node {
+                mode: id(b),
+                device: c,
+            },
+        ),
+        _ => return None,
+    })
+}
+
+#[cfg(not(target_arch = "x86_64"))]
+fn old_call(_: &Notice) -> Option<Asked> {
+    None
+}
