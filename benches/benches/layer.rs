@@ -55,6 +55,7 @@ fn unpack(tar: &[u8], dir: &std::path::Path) {
     let options = UnpackOptions {
         overlay,
         chown: None,
+        remember: false,
     };
     let mut unpacker = Unpacker::new(root.as_fd(), options).expect("unpacker");
     let mut reader = Reader::new(tar, ReaderOptions::default());
