@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::hash::{BuildHasher, RandomState};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -114,7 +114,7 @@ fn interrupted_at_any_moment_nothing_is_left() {
                 .env("ORPHANS_OF", &who.home)
                 .arg("--no-cache")
                 .arg(&context);
-            let mut child = command
+            let mut child = with_default_signals(&command)
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())
@@ -140,6 +140,25 @@ fn interrupted_at_any_moment_nothing_is_left() {
             assert_clean(&who, &mark, &before, &when);
         }
     }
+}
+
+/// The same command, which a SIGINT ends also before it listens: a job in the background of a shell inherits that it is
+/// ignored.
+fn with_default_signals(command: &Command) -> Command {
+    let mut out = Command::new("env");
+    out.arg("--default-signal=INT,TERM")
+        .arg(command.get_program())
+        .args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => out.env(name, value),
+            None => out.env_remove(name),
+        };
+    }
+    if let Some(directory) = command.get_current_dir() {
+        out.current_dir(directory);
+    }
+    out
 }
 
 #[test]
