@@ -1,7 +1,7 @@
 //! What a Dockerfile offers, without a build: its targets, and what one of them takes.
 
-use super::error::BuildError;
-use super::request::{Build, located};
+use super::error::{BuildError, located};
+use super::request::Build;
 use crate::dockerfile::ast::Dockerfile;
 use crate::dockerfile::parse;
 use crate::plan::{Outline, Target, outline, targets};

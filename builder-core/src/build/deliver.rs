@@ -8,7 +8,7 @@ use super::annotations::{self, Annotation, Level};
 use super::assemble;
 use super::error::BuildError;
 use super::output::{Dest, Engine, ImageOptions, Output, Sink};
-use super::request::Image;
+use super::run::Image;
 use crate::attest::{self, Attestation};
 use crate::export::{self, Destination, Finished};
 use crate::image::{ImageConfig, Index, Platform, Reference};

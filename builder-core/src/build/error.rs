@@ -173,3 +173,13 @@ impl BuildError {
         }
     }
 }
+
+pub(super) fn located<E>(error: E, file: &str, text: &str, span: Option<Span>) -> Located<E> {
+    Located {
+        error,
+        file: file.to_owned(),
+        text: text.to_owned(),
+        span,
+        hint: None,
+    }
+}

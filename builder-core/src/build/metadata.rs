@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::request::Image;
+use super::run::Image;
 use crate::export::Finished;
 
 impl Image {

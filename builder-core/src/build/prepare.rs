@@ -13,7 +13,8 @@ use tempfile::TempDir;
 
 use super::context::{Context, NamedSource};
 use super::error::BuildError;
-use super::request::{Build, MAX_DOCKERFILE_BYTES};
+use super::file::MAX_DOCKERFILE_BYTES;
+use super::request::Build;
 use crate::plan::{Op, Plan};
 use crate::registry::Client;
 use crate::solve::{ContextDir, Origin};

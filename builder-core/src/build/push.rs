@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::BuildError;
 use super::output::Output;
-use super::request::Image;
+use super::run::Image;
 use crate::image::Reference;
 use crate::progress::{Event, EventSink, Outcome, VertexId, VertexInfo};
 use crate::registry::{Client, Contents, Progress, Push, known_origins, note_origin};

@@ -1,0 +1,94 @@
+//! What a request and its plan mean for `solve`.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::error::BuildError;
+use super::request::Build;
+use crate::export::Compressor;
+use crate::plan::{Base, Plan};
+use crate::progress::EventSink;
+use crate::registry::{Client, Resolved};
+use crate::sandbox::{Rung, Standing};
+use crate::snapshot::{Copied, Overlay, Snapshotter};
+use crate::solve::{Inputs, SolveOptions};
+use crate::store::Store;
+
+const HOSTNAME: &str = "buildkitsandbox";
+
+impl Build {
+    pub(super) fn inputs(
+        &self,
+        plan: Plan,
+        bases: BTreeMap<Base, Resolved>,
+        store: &Store,
+        standing: Option<&Standing>,
+        events: &Arc<dyn EventSink>,
+        deadline: Option<(Instant, Duration)>,
+    ) -> Result<Inputs, BuildError> {
+        let contexts = self.context_dirs();
+        let tmp = store.tmp_dir().join("snapshots");
+        let rootless = standing.is_some_and(|standing| standing.rootless);
+        let single = standing.is_some_and(|standing| standing.rung == Rung::SingleId);
+        let snapshots: Arc<dyn Snapshotter> = match standing {
+            Some(standing) if !standing.overlay => {
+                let form = if single { "single" } else { "copied" };
+                let copied = Copied::new(&store.snapshots_dir_of(form), &tmp)?;
+                Arc::new(copied.remembering(single))
+            }
+            _ if single => {
+                let overlay = Overlay::new(&store.snapshots_dir_of("single"), &tmp, true)?;
+                Arc::new(overlay.remembering(true))
+            }
+            _ => Arc::new(Overlay::new(&store.snapshots_dir(), &tmp, rootless)?),
+        };
+        let resolv_conf = match &self.resolv_conf {
+            Some(bytes) => bytes.clone(),
+            // A machine without the file has no name service to offer.
+            None => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
+        };
+        let now = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
+        Ok(Inputs {
+            plan,
+            bases,
+            contexts,
+            secrets: self.secrets.clone(),
+            ssh: self.ssh.clone(),
+            store: store.clone(),
+            snapshots,
+            compressor: Compressor::new(
+                store.clone(),
+                self.outputs
+                    .iter()
+                    .filter_map(|it| Some(it.image()?.compression)),
+                0,
+            ),
+            client: Client::new(self.client.clone()),
+            helper: self.helper.clone(),
+            events: events.clone(),
+            options: SolveOptions {
+                jobs: self.jobs,
+                no_cache: self.no_cache.all,
+                forced: BTreeSet::new(),
+                project: self.project(),
+                hostname: HOSTNAME.to_owned(),
+                resolv_conf,
+                hosts: self.steps.hosts_file(),
+                limits: self.steps.limits.clone(),
+                step_timeout: self.steps.timeout,
+                deadline,
+                allow: self.steps.allow.clone(),
+                device_dirs: self.steps.device_dirs(),
+                now,
+                max_layer_bytes: self.max_layer_bytes,
+                userxattr: rootless,
+                rung: standing.map_or(Rung::Overlay, |standing| standing.rung),
+                rung_reason: standing.map_or(String::new(), |it| it.reason.clone()),
+            },
+            cancel: self.cancel.clone(),
+        })
+    }
+}

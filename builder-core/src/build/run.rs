@@ -1,0 +1,269 @@
+//! A build from start to end: each platform in turn, then the outputs.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant, SystemTime};
+
+use super::assemble;
+use super::deliver::{Delivery, Solution};
+use super::error::{BuildError, located};
+use super::labelled::Labelled;
+use super::output::Output;
+use super::planned::Planned;
+use super::push::{self, push_all};
+use super::request::Build;
+use crate::cache::{Cache, Policy};
+use crate::export::Finished;
+use crate::image::{Platform, Reference};
+use crate::plan::{Base, Plan};
+use crate::progress::{Event, EventSink};
+use crate::registry::{Client, Resolved, note_origin};
+use crate::sandbox::Standing;
+use crate::solve::{SolveError, forced, solve};
+use crate::store::Store;
+
+/// What killing the steps of a build whose time is over may take before everything else is cancelled too.
+const STEPS_END: Duration = Duration::from_millis(500);
+
+/// A finished image, in the store.
+#[derive(Debug, Clone)]
+pub struct Image {
+    /// The image as it is in the store, its own layers uncompressed.
+    pub stored: Finished,
+    /// What each output got, in order; `None` for a tree of files.
+    pub outputs: Vec<Option<Finished>>,
+    /// The first of [`platforms`](Self::platforms).
+    pub platform: Platform,
+    pub platforms: Vec<Platform>,
+    /// What it is called in the store.
+    pub names: Vec<Reference>,
+}
+
+/// What the rounds of a build, one a platform, have in common.
+struct Round<'a> {
+    store: &'a Store,
+    standing: Option<&'a Standing>,
+    deadline: Option<(Instant, Duration)>,
+    is_first: bool,
+    many: bool,
+}
+
+impl Build {
+    /// Builds: plans, solves, writes the outputs, tags.
+    ///
+    /// # Errors
+    /// The first failure. What was done before it is kept, and found again by the next build.
+    pub async fn run(self, events: Arc<dyn EventSink>) -> Result<Image, BuildError> {
+        let Some(limit) = self.steps.build_timeout else {
+            return self.run_to_end(events, None).await;
+        };
+        let token = self.cancel.clone();
+        let end = Instant::now() + limit;
+        let run = self.run_to_end(events, Some((end, limit)));
+        tokio::pin!(run);
+        tokio::select! {
+            result = &mut run => return result,
+            () = tokio::time::sleep_until(end.into()) => {}
+        }
+        // a step that runs has noticed by itself, and its error is the better one
+        tokio::select! {
+            result = &mut run => return result,
+            () = tokio::time::sleep(STEPS_END) => token.cancel(),
+        }
+        match run.await {
+            Err(error) if error.is_cancelled() => Err(BuildError::Timeout { limit }),
+            result => result,
+        }
+    }
+
+    async fn run_to_end(
+        mut self,
+        events: Arc<dyn EventSink>,
+        deadline: Option<(Instant, Duration)>,
+    ) -> Result<Image, BuildError> {
+        // Whoever drops this future cancels what it started.
+        let _guard = self.cancel.clone().drop_guard();
+        let names = self.names()?;
+        self.outputs.iter().try_for_each(Output::check)?;
+        push::check(&self.outputs, &names)?;
+        let store = self.open_store()?;
+        crate::solve::forget_failed_step(&store);
+        let events = super::logs::recorded(store.root(), events);
+        let standing = self.settled(&store)?;
+        if let Some(standing) = &standing {
+            events.emit(Event::Isolation {
+                rung: standing.rung.name().to_owned(),
+                reason: standing.reason.clone(),
+            });
+        }
+        let cancel = self.cancel.clone();
+        self = tokio::select! {
+            prepared = self.with_context_here(&store) => prepared?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let platforms = match self.platforms.is_empty() {
+            true => vec![self.plan.platform.clone()],
+            false => self.platforms.clone(),
+        };
+        let mut solutions = Vec::new();
+        let mut vertices = 0;
+        let many = platforms.len() > 1;
+        for platform in platforms {
+            let label = many.then(|| platform.to_string());
+            self.plan.platform = platform;
+            let sink: Arc<dyn EventSink> = match label {
+                Some(label) => Arc::new(Labelled::new(events.clone(), label, vertices)),
+                None => events.clone(),
+            };
+            let round = Round {
+                store: &store,
+                standing: standing.as_ref(),
+                deadline,
+                is_first: solutions.is_empty(),
+                many,
+            };
+            let solution = self.solved(&round, &sink).await?;
+            vertices += solution.inputs.plan.vertices.len();
+            solutions.push(solution);
+        }
+        let ran = solutions.iter().any(|solution| solution.solved.ran);
+        let gc = self.gc.clone().filter(|_| ran);
+        let layers = solutions
+            .iter()
+            .flat_map(|solution| &solution.solved.layers);
+        for layer in layers {
+            if let Some(Ok(origin)) = layer.origin.as_deref().map(str::parse::<Reference>) {
+                note_origin(store.records(), &origin, [&layer.blob.digest])?;
+            }
+        }
+        let steps = u32::try_from(vertices).unwrap_or(u32::MAX);
+        let (kept, shown) = (store.clone(), events.clone());
+        let (client, outputs) = (self.client.clone(), self.outputs.clone());
+        let fail = |error: SolveError| BuildError::Solve(Box::new(located(error, "", "", None)));
+        let exported = tokio::task::spawn_blocking(move || {
+            let delivery = Delivery {
+                solutions: &solutions,
+                outputs: &self.outputs,
+                names: &names,
+                annotations: &self.annotations,
+                store: &store,
+                events: events.as_ref(),
+                fail: &fail,
+            };
+            delivery.deliver()
+        });
+        let worker = |error: tokio::task::JoinError| BuildError::Worker(error.to_string());
+        let image = exported.await.map_err(worker)??;
+        let client = Client::new(client);
+        let pushed = push_all(&outputs, &image, &client, &kept, steps, shown.as_ref());
+        tokio::select! {
+            pushed = pushed => pushed?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        }
+        if let Some(policy) = gc {
+            let held = tokio::task::spawn_blocking(move || hold_to(&policy, kept, shown.as_ref()));
+            held.await.map_err(worker)?;
+        }
+        Ok(image)
+    }
+
+    /// Plans and solves for one platform.
+    async fn solved(
+        &mut self,
+        round: &Round<'_>,
+        events: &Arc<dyn EventSink>,
+    ) -> Result<Solution, BuildError> {
+        let &Round {
+            store,
+            standing,
+            deadline,
+            is_first,
+            many,
+        } = round;
+        let planned = tokio::select! {
+            planned = self.plan_in(store) => planned?,
+            () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let cancel = self.cancel.clone();
+        tokio::select! {
+            had = self.have_named(&planned.plan, store) => had?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let Planned {
+            plan,
+            file,
+            text,
+            bases,
+        } = planned;
+        if is_first {
+            self.remark(&file, &text, &bases, events.as_ref())?;
+        }
+        let base_created = base_created(&plan, &bases);
+        let forced = forced(&plan, &text, &self.no_cache);
+        for what in &forced.unmet {
+            events.emit(Event::Warning {
+                vertex: None,
+                line: None,
+                message: format!("no step to run without the cache: {what} has none that is built"),
+            });
+        }
+        let mut inputs = self.inputs(plan, bases, store, standing, events, deadline)?;
+        inputs.options.forced = forced.vertices;
+        if many {
+            // Each platform is compared with itself.
+            inputs.options.project += &format!(" {}", inputs.plan.platform);
+        }
+        let inputs = Arc::new(inputs);
+        let fail = move |error: SolveError| {
+            let span = error.span;
+            BuildError::Solve(Box::new(located(error, &file, &text, span)))
+        };
+        let solved = solve(inputs.clone()).await.map_err(&fail)?;
+        crate::solve::fetch_layers(&inputs, &solved)
+            .await
+            .map_err(&fail)?;
+        let config = assemble::config(&inputs.plan, &solved.layers, base_created);
+        Ok(Solution {
+            inputs,
+            config,
+            solved,
+            attestations: self.attestations.clone(),
+        })
+    }
+
+    /// Finds out which rung the store's file system allows.
+    fn settled(&self, store: &Store) -> Result<Option<Standing>, BuildError> {
+        let Some(mut standing) = self.standing.clone() else {
+            return Ok(None);
+        };
+        standing.settle(store.tmp_dir())?;
+        Ok(Some(standing))
+    }
+}
+
+/// Removes what the store has beyond `policy`. That it cannot be done is no reason for a build to fail.
+fn hold_to(policy: &Policy, store: Store, events: &dyn EventSink) {
+    match Cache::new(store).keep_within(policy, SystemTime::now()) {
+        Ok(Some(pruned)) if !pruned.things.is_empty() => events.emit(Event::Pruned {
+            count: pruned.things.len(),
+            bytes: pruned.size.bytes,
+        }),
+        Ok(_) => {}
+        Err(error) => events.emit(Event::Warning {
+            vertex: None,
+            line: None,
+            message: format!("the store is not held to its limits: {error}"),
+        }),
+    }
+}
+
+/// Returns the time of the image that the target's first layers come from.
+fn base_created(plan: &Plan, bases: &BTreeMap<Base, Resolved>) -> Option<String> {
+    let times = bases.values().filter_map(|resolved| {
+        let base = &resolved.config;
+        let is_ground = plan.base_history == base.history.len()
+            && plan.config.history.starts_with(&base.history);
+        is_ground.then(|| base.created.clone())?
+    });
+    times.max()
+}
