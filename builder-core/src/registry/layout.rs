@@ -12,10 +12,8 @@ use std::path::{Component, Path, PathBuf};
 use serde::Deserialize;
 
 use super::RegistryError;
-use super::pull::{
-    MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Resolved, Source, check_manifest, choose, is_index,
-    kind_of,
-};
+use super::documents::{check_manifest, choose, is_index, kind_of};
+use super::pull::{MAX_CONFIG_BYTES, MAX_MANIFEST_BYTES, Resolved, Source};
 use crate::digest::Digest;
 use crate::image::{
     ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Descriptor, DocumentError, ImageConfig, Index,

@@ -9,7 +9,8 @@ use serde::Deserialize;
 
 use super::attempts::{Attempts, Trouble};
 use super::call::{Access, Request};
-use super::pull::{MAX_MANIFEST_BYTES, accept_manifests, said_digest};
+use super::documents::{accept_manifests, kind_of, said_digest};
+use super::pull::MAX_MANIFEST_BYTES;
 use super::{Client, Endpoint, RegistryError};
 use crate::digest::Digest;
 use crate::image::{Descriptor, Index, Reference, media_type};
@@ -41,8 +42,7 @@ impl Client {
                 actual,
             });
         }
-        let kind = super::pull::kind_of(&bytes)
-            .map_err(|source| RegistryError::Document { what, source })?;
+        let kind = kind_of(&bytes).map_err(|source| RegistryError::Document { what, source })?;
         Ok(Descriptor::of(kind, &bytes))
     }
 

@@ -27,7 +27,8 @@
 //! | `credentials`, `helper`, `login`, `certs` | what proves it, and where is that kept?       |
 //! | `transport`, `part`       | one exchange                                                  |
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
-//! | `pull`, `tree`, `push`, `upload`, `manage`, `origins` | what is asked for                 |
+//! | `pull`, `tree`, `fetch`, `push`, `upload`, `manage`, `origins` | what is asked for        |
+//! | `documents`               | what is held of a document before it is believed?             |
 //! | `config`, `layout`        | which hosts stand for a name; images on disk                  |
 
 mod attempts;
@@ -37,7 +38,9 @@ mod certs;
 mod client;
 mod config;
 mod credentials;
+mod documents;
 mod error;
+mod fetch;
 mod helper;
 mod host;
 pub mod layout;
@@ -63,8 +66,9 @@ pub use client::{Client, ClientOptions, Proxies};
 pub use config::{Endpoint, Registries};
 pub use credentials::{AuthFiles, Credential, Credentials, GivenCredential, Lookup, NoCredentials};
 pub use error::RegistryError;
+pub use fetch::Progress;
 pub use login::{Kept, LoginFile};
 pub use origins::{known_origins, note_origin};
-pub use pull::{Progress, Resolved, Source};
+pub use pull::{Resolved, Source};
 pub use push::{Contents, Push, Pushed};
 pub use tree::Tree;

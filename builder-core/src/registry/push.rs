@@ -10,7 +10,8 @@ use reqwest::Method;
 use reqwest::header::{CONTENT_TYPE, HeaderMap, HeaderValue};
 
 use super::call::{Access, Request};
-use super::pull::{MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES, is_index, said_digest};
+use super::documents::{is_index, said_digest};
+use super::pull::{MAX_INDEX_DEPTH, MAX_MANIFEST_BYTES};
 use super::{Client, Endpoint, Progress, RegistryError};
 use crate::digest::Digest;
 use crate::image::{Descriptor, DocumentError, Index, Manifest, Reference, media_type};

@@ -1,6 +1,7 @@
 //! A name with all that it stands for: every platform's manifest and config, not only one's.
 
-use super::pull::{Asked, MAX_INDEX_DEPTH, is_index};
+use super::documents::{is_index, kind_of};
+use super::pull::{Asked, MAX_INDEX_DEPTH};
 use super::{Client, Contents, Endpoint, RegistryError, Source};
 use crate::digest::Digest;
 use crate::image::{Descriptor, Index, Manifest, Reference};
@@ -59,7 +60,7 @@ impl Client {
             what: what.clone(),
             source,
         };
-        let kind = super::pull::kind_of(&bytes).map_err(document)?;
+        let kind = kind_of(&bytes).map_err(document)?;
         let top = Descriptor::of(kind, &bytes);
         // An entry that was read before need not be read again: no circle lasts.
         let mut known = std::collections::BTreeSet::from([Digest::of(&bytes)]);

@@ -244,7 +244,7 @@ impl Upload<'_> {
             request.headers.insert(CONTENT_RANGE, range);
         }
         let response = self.send(request, file, at.offset, left).await?;
-        match super::pull::said_digest(response.headers()) {
+        match super::documents::said_digest(response.headers()) {
             Some(actual) if actual != self.blob.digest => Err(RegistryError::WrongDigest {
                 what: self.what.clone(),
                 host: self.endpoint.host.clone(),
