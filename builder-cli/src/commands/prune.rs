@@ -35,7 +35,7 @@ pub(crate) struct PruneArgs {
     /// Taken for Docker's sake: nothing is asked
     #[arg(short, long)]
     force: bool,
-    /// `until=24h` (not used for so long), `type=KIND` (blob, snapshot, cache-mount, record, file-digests), `id=START`
+    /// `until=24h` (not used for so long), `type=KIND` (blob, snapshot, cache-mount, record, file-digests, git), `id=START`
     #[arg(long, value_name = "K=V")]
     filter: Vec<String>,
     /// Only until the store takes no more than this, longest unused first: 10GB
@@ -120,7 +120,7 @@ fn add_filter(rules: &mut Rules, filter: &str) -> Result<(), Failure> {
         }
         "type" | "kind" => {
             rules.kinds.extend(kinds(value).ok_or_else(|| {
-                wrong("blob, snapshot, cache-mount, record or file-digests is expected")
+                wrong("blob, snapshot, cache-mount, record, file-digests or git is expected")
             })?);
         }
         "id" => rules.names.push(value.to_owned()),
@@ -136,6 +136,7 @@ fn kinds(name: &str) -> Option<BTreeSet<Kind>> {
         "snapshot" => BTreeSet::from([Kind::Snapshot]),
         "cache-mount" | "exec.cachemount" => BTreeSet::from([Kind::CacheMount]),
         "record" => BTreeSet::from([Kind::Record]),
+        "git" | "source.git.checkout" => BTreeSet::from([Kind::Git]),
         "file-digests" | "source.local" => BTreeSet::from([Kind::FileDigests]),
         "regular" => BTreeSet::from([Kind::Blob, Kind::Snapshot, Kind::Record]),
         _ => return None,

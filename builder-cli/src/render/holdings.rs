@@ -9,12 +9,13 @@ use serde_json::json;
 
 use super::plain::{one_line, size};
 
-const KINDS: [(Kind, &str); 5] = [
+const KINDS: [(Kind, &str); 6] = [
     (Kind::Blob, "blobs"),
     (Kind::Snapshot, "snapshots"),
     (Kind::CacheMount, "cache mounts"),
     (Kind::Record, "records"),
     (Kind::FileDigests, "file digests"),
+    (Kind::Git, "git clones"),
 ];
 
 pub(crate) fn text(holdings: &Holdings, verbose: bool) -> String {

@@ -228,6 +228,15 @@ fn a_repository_is_a_context() {
     );
     let ran = fixture::run(&mut build(dir, &keep)).ok();
     assert_eq!(Steps::of(&ran).reran(), [""; 0], "the same .git each time");
+    let held = crate::prune::du_json(&dir.join("store"));
+    let clones = held["items"].as_array().expect("items").iter();
+    let mut clones: Vec<&str> = clones
+        .filter(|it| it["kind"] == "git")
+        .map(|it| it["what"].as_str().expect("what"))
+        .collect();
+    clones.sort_unstable();
+    let work = format!("file://{}/repo/.git", dir.display());
+    assert_eq!(clones, [file.as_str(), &work, &http], "one clone a remote");
     for (context, expected) in [
         (
             format!("{file}#nowhere"),

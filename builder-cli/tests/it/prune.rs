@@ -4,9 +4,10 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::fixture::{self, Ran, Steps};
+use crate::users;
 
 const DOCKERFILE: &str = "\
 FROM busybox AS made
@@ -236,4 +237,66 @@ fn a_build_holds_the_store_to_its_limits() {
             .arg(project.temp.path().join("context")),
     );
     assert_eq!(ran.code, Some(2), "{}", ran.stderr);
+}
+
+#[test]
+fn a_cache_mount_has_its_name_and_its_use_counts() {
+    let Some(project) = Project::new("prune") else {
+        return;
+    };
+    let store = project.store();
+    project.build(&[]);
+    let mount = || -> Value {
+        let json = du_json(&store);
+        let items = json["items"].as_array().expect("items").clone();
+        let mut items = items.into_iter();
+        items
+            .find(|it| it["kind"] == "cache_mount")
+            .expect("a mount")
+    };
+    assert_eq!(mount()["what"], "/cache", "the id is the target");
+    let id = mount()["id"].as_str().expect("id").to_owned();
+    let lock = fs::File::options()
+        .write(true)
+        .open(store.join(format!("locks/mount-{id}.lock")))
+        .expect("the mount's lock");
+    lock.set_modified(std::time::UNIX_EPOCH + std::time::Duration::from_secs(1_000_000))
+        .expect("set the time");
+    assert_eq!(mount()["last_used"], 1_000_000);
+    project.build(&["--no-cache"]);
+    assert_ne!(mount()["last_used"], 1_000_000, "it has been used");
+    builder(&store, &["prune", "--all", "--keep-duration=1h"]).ok();
+    assert_eq!(number(&du_json(&store), "cache_mount"), 1);
+}
+
+#[test]
+fn everybody_can_prune_what_he_built() {
+    let Some(project) = Project::new("prune-users") else {
+        return;
+    };
+    let temp = project.temp.path();
+    fixture::set_mode(temp, 0o755);
+    for who in users::everybody("prune-users", temp) {
+        let mut command = who.build(project.base);
+        let tags = ["-t", "kept:1"];
+        fixture::run(command.args(tags).arg(temp.join("context"))).ok();
+        let ask = |args: &[&str]| -> Value {
+            let mut command = who.command(&who.program);
+            command.args(args).arg("--format=json").arg("--root");
+            let ran = fixture::run(command.arg(who.store())).ok();
+            serde_json::from_str(&ran.stdout).expect("JSON")
+        };
+        let before = ask(&["du"]);
+        let (bytes, inodes) = disk(&who.store());
+        let total = json!({"bytes": bytes, "inodes": inodes});
+        assert_eq!(before["total"], total, "{}", who.name);
+        let pruned = ask(&["prune", "--all"]);
+        let after = ask(&["du"]);
+        assert_eq!(pruned["left"], after["total"], "{}", who.name);
+        for kind in ["snapshot", "cache_mount"] {
+            assert_eq!(number(&after, kind), 0, "{}: {kind}", who.name);
+        }
+        let image = crate::tree::Image::open(&who.store(), Some("docker.io/library/kept:1"));
+        assert_eq!(image.diff_ids().len(), 3, "{}", who.name);
+    }
 }

@@ -11,7 +11,7 @@ use crate::fixture;
 pub(crate) struct Who {
     /// For messages: `tester, --isolation=copied`.
     pub(crate) name: String,
-    program: PathBuf,
+    pub(crate) program: PathBuf,
     ids: Option<(u32, u32)>,
     isolation: Option<String>,
     /// A directory that is this one's own.

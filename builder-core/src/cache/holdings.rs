@@ -138,8 +138,7 @@ impl Cache {
             .map(|&at| Condemned {
                 path: stored[at].path.clone(),
                 used: stored[at].used,
-                lock: (stored[at].kind == Kind::CacheMount)
-                    .then(|| format!("mount-{}", stored[at].name)),
+                lock: stored[at].kind.lock(&stored[at].name),
             })
             .collect();
         let removed = match dry_run {
@@ -167,6 +166,13 @@ impl Cache {
         Ok(pruned)
     }
 
+    /// Says what was noted of a thing that has no record: a cache mount's id, a repository's address.
+    fn noted(&self, item: &Stored) -> String {
+        let lock = item.kind.lock(&item.name);
+        lock.and_then(|lock| self.store.noted(&lock))
+            .unwrap_or_default()
+    }
+
     /// Finds out who refers to what.
     fn relate(&self, measured: Measured) -> (Holdings, Vec<Stored>) {
         let total = measured.total();
@@ -178,11 +184,11 @@ impl Cache {
         let things = items.iter().map(|item| Thing {
             kind: item.kind,
             name: item.name.clone(),
-            what: String::new(),
+            what: self.noted(item),
             size: item.size,
             used: item.used,
             need: match item.kind {
-                Kind::CacheMount | Kind::FileDigests => Need::Kept,
+                Kind::CacheMount | Kind::FileDigests | Kind::Git => Need::Kept,
                 Kind::Record if item.name.starts_with(BUILDS) => Need::Kept,
                 Kind::Record if item.name.starts_with(MEMORY) => Need::Image,
                 _ => Need::None,

@@ -87,13 +87,15 @@ async fn fetched(
         patience: client.patience(),
         bare,
     };
+    let lock_name = format!("git-{name}");
     let lock = {
-        let store = store.clone();
-        let taken = tokio::task::spawn_blocking(move || store.lock(&format!("git-{name}")));
+        let (store, lock_name) = (store.clone(), lock_name.clone());
+        let taken = tokio::task::spawn_blocking(move || store.lock(&lock_name));
         taken
             .await
             .map_err(|error| SourceError::Worker(error.to_string()))??
     };
+    store.note(&lock_name, &git.shown)?;
     let commit = git.fetch(url).await?;
     if let Some(expected) = &url.checksum
         && !commit.starts_with(&expected.to_ascii_lowercase())

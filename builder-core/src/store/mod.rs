@@ -183,7 +183,25 @@ impl Store {
     /// # Errors
     /// Where the lock's file cannot be made.
     pub fn try_lock_shared(&self, name: &str) -> Result<Option<Lock>, StoreError> {
-        Lock::try_shared(&self.lock_path(name)?)
+        Ok(Lock::try_shared(&self.lock_path(name)?)?.map(Lock::used))
+    }
+
+    /// Writes down, for people, what the lock `name` is about. Whoever holds the lock calls it.
+    ///
+    /// # Errors
+    /// Where the lock's file cannot be written.
+    pub fn note(&self, name: &str, text: &str) -> Result<(), StoreError> {
+        let path = self.lock_path(name)?;
+        if self.noted(name).as_deref() == Some(text) {
+            return Ok(());
+        }
+        fs::write(&path, text).map_err(at("write", &path))
+    }
+
+    /// Returns what was written down about the lock `name`.
+    pub fn noted(&self, name: &str) -> Option<String> {
+        let text = fs::read_to_string(self.lock_path(name).ok()?).ok()?;
+        Some(text).filter(|text| !text.is_empty())
     }
 
     fn lock_path(&self, name: &str) -> Result<PathBuf, StoreError> {

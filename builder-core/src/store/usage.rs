@@ -24,8 +24,21 @@ pub enum Kind {
     Record,
     /// Digests of the files of contexts.
     FileDigests,
+    /// Copies of git repositories that were contexts or added.
+    Git,
     /// Directories, locks, the index, and what builds have not finished.
     Other,
+}
+
+impl Kind {
+    /// Names the lock that a user of a thing holds, for what is changed in place.
+    pub(crate) fn lock(self, name: &str) -> Option<String> {
+        match self {
+            Kind::CacheMount => Some(format!("mount-{name}")),
+            Kind::Git => Some(format!("git-{name}")),
+            _ => None,
+        }
+    }
 }
 
 /// What something takes.
@@ -170,6 +183,7 @@ impl Store {
             match kind.as_str() {
                 "mounts" => found.push((Kind::CacheMount, name(&inner), inner)),
                 "files" => found.push((Kind::FileDigests, name(&inner), inner)),
+                "git" => found.push((Kind::Git, name(&inner), inner)),
                 "members" => {
                     found.push((Kind::Record, format!("members/{}", name(&inner)), inner));
                 }
@@ -195,13 +209,13 @@ impl Store {
         known: &Remembered,
     ) -> Option<(Stored, Vec<Linked>)> {
         let metadata = fs::symlink_metadata(&path).ok()?;
-        let used = match kind {
-            Kind::CacheMount => {
-                let lock = self.root().join(format!("locks/mount-{name}.lock"));
+        let used = match kind.lock(&name) {
+            Some(lock) => {
+                let lock = self.root().join(format!("locks/{lock}.lock"));
                 let used = fs::metadata(lock).and_then(|it| it.modified());
                 used.or_else(|_| metadata.modified())
             }
-            _ => metadata.modified(),
+            None => metadata.modified(),
         };
         let used = used.unwrap_or(UNIX_EPOCH);
         let mut linked = Vec::new();
@@ -298,11 +312,20 @@ mod tests {
         fs::hard_link(fs_dir.join("one"), mounts.join("three")).expect("link");
         let sparse = fs::File::create(mounts.join("sparse")).expect("create");
         sparse.set_len(1 << 30).expect("set length");
+        let git = store.cache_dir().join("git/abc/objects");
+        fs::create_dir_all(&git).expect("mkdir");
+        fs::write(git.join("pack"), vec![3; 9_000]).expect("write");
         let measured = store.measure().expect("measure");
         let kinds: Vec<Kind> = measured.items.iter().map(|it| it.kind).collect();
         assert_eq!(
             kinds,
-            [Kind::Blob, Kind::Snapshot, Kind::CacheMount, Kind::Record]
+            [
+                Kind::Blob,
+                Kind::Snapshot,
+                Kind::CacheMount,
+                Kind::Record,
+                Kind::Git
+            ]
         );
         let Some(mut said) = du(dir.path()) else {
             #[expect(clippy::print_stderr, reason = "says what this test needs")]

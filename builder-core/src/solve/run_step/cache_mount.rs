@@ -150,6 +150,7 @@ impl Caches {
     ) -> Result<PathBuf, SolveErrorKind> {
         let inputs = &job.inputs;
         let MountSource::Cache {
+            id,
             from,
             path: source,
             mode,
@@ -166,6 +167,7 @@ impl Caches {
         if path.is_dir() {
             return Ok(path);
         }
+        inputs.store.note(&format!("mount-{name}"), id)?;
         let io = |error| SolveErrorKind::io("make a cache mount's directory", error);
         std::fs::create_dir_all(&parent).map_err(io)?;
         // made apart, and renamed: a cache is there whole or not at all, and of two makers one wins
