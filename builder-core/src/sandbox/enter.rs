@@ -29,7 +29,7 @@ use super::id_map::{
 };
 use super::isolation::{Isolation, Rung};
 use super::mount_plan::Layers;
-use super::mounts::{self, new_overlay};
+use super::overlay_mount::{new_overlay, try_old_overlay};
 use super::protocol::{During, Failure};
 use crate::sys::{self, Side, SingleThread};
 
@@ -113,7 +113,7 @@ pub fn probe_overlay(directory: &Path, userxattr: bool) -> Result<Option<Failure
         Err(Errno::INVAL | Errno::NOSYS) => {
             let on = place.path().join("on");
             fs::create_dir(&on).during_at("make the directory", &on)?;
-            Ok(mounts::try_old_overlay(&layers, &on)
+            Ok(try_old_overlay(&layers, &on)
                 .during_at("mount an overlay in", directory)
                 .err())
         }

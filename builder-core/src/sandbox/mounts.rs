@@ -8,19 +8,21 @@
 //! Docker has a cgroup decide that, which is not to be had everywhere: here every mount is `nodev`, and the devices of
 //! `/dev` are mounts of their own.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::{Path, PathBuf};
+use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use rustix::fs::{CWD, FileType, Gid, Mode, OFlags, Uid};
+use rustix::fs::{FileType, Gid, Mode, OFlags, Uid};
 use rustix::io::Errno;
-use rustix::mount::{
-    FsMountFlags, FsOpenFlags, MountAttrFlags, MountFlags, MountPropagationFlags, MoveMountFlags,
-    OpenTreeFlags, UnmountFlags,
-};
+use rustix::mount::{MountAttrFlags, MountPropagationFlags, UnmountFlags};
 
+use super::detached::{
+    PRIVATE_MOUNT, attach, clone_object, clone_tree, dev_pts, devices, empty_directory, filesystem,
+    host_sys, no_devices, stack, tmpfs,
+};
 use super::id_map;
 use super::mount_plan::{Kind, Layers, MountStep, What};
 use super::mount_point::{Interior, open_in};
+use super::overlay_mount::overlay;
 use super::protocol::{During, Failure};
 use crate::owner::{self, Owner};
 use crate::sys;
@@ -36,10 +38,6 @@ pub(super) enum RootMount<'a> {
         hold: &'a Path,
     },
 }
-
-const PRIVATE_MOUNT: MountAttrFlags = MountAttrFlags::MOUNT_ATTR_NOSUID
-    .union(MountAttrFlags::MOUNT_ATTR_NODEV)
-    .union(MountAttrFlags::MOUNT_ATTR_NOEXEC);
 
 /// Mounts everything and makes it the process's root. `any_device` lets every device node be opened.
 pub(super) fn enter_root(
@@ -313,58 +311,6 @@ fn mount(
     Ok(None)
 }
 
-/// A detached mount of a new file system.
-fn filesystem(
-    name: &str,
-    options: &[(&str, &str)],
-    attributes: MountAttrFlags,
-) -> Result<OwnedFd, Errno> {
-    let context = rustix::mount::fsopen(name, FsOpenFlags::FSOPEN_CLOEXEC)?;
-    for (key, value) in options {
-        rustix::mount::fsconfig_set_string(&context, *key, *value)?;
-    }
-    rustix::mount::fsconfig_create(&context)?;
-    rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-}
-
-fn tmpfs(size_bytes: Option<u64>, mode: u32, attributes: MountAttrFlags) -> Result<OwnedFd, Errno> {
-    let mode = format!("{mode:o}");
-    let size = size_bytes.map(|size| size.to_string());
-    let mut options = vec![("mode", mode.as_str())];
-    if let Some(size) = &size {
-        options.push(("size", size));
-    }
-    filesystem("tmpfs", &options, attributes)
-}
-
-fn dev_pts() -> Result<OwnedFd, Errno> {
-    let attributes = MountAttrFlags::MOUNT_ATTR_NOSUID | MountAttrFlags::MOUNT_ATTR_NOEXEC;
-    let options = [("newinstance", ""), ("ptmxmode", "0666"), ("mode", "0620")];
-    let with_group = |group: Option<&str>| {
-        let context = rustix::mount::fsopen("devpts", FsOpenFlags::FSOPEN_CLOEXEC)?;
-        for (key, value) in options {
-            if value.is_empty() {
-                rustix::mount::fsconfig_set_flag(&context, key)?;
-            } else {
-                rustix::mount::fsconfig_set_string(&context, key, value)?;
-            }
-        }
-        if let Some(group) = group {
-            rustix::mount::fsconfig_set_string(&context, "gid", group)?;
-        }
-        rustix::mount::fsconfig_create(&context)?;
-        rustix::mount::fsmount(&context, FsMountFlags::FSMOUNT_CLOEXEC, attributes)
-    };
-    // group 5 is `tty` everywhere; it may be missing from a small id map
-    with_group(Some("5")).or_else(|_| with_group(None))
-}
-
-fn host_sys() -> Result<OwnedFd, Errno> {
-    let tree = clone_tree(Path::new("/sys"))?;
-    sys::set_mount_attributes(&tree, true, MountAttrFlags::MOUNT_ATTR_RDONLY)?;
-    Ok(tree)
-}
-
 /// A new sysfs has an empty directory there already; the host's has the host's cgroups below.
 fn hide_cgroups(interior: &Interior) -> Result<(), Failure> {
     let path = Path::new("/sys/fs/cgroup");
@@ -374,14 +320,6 @@ fn hide_cgroups(interior: &Interior) -> Result<(), Failure> {
     empty_directory()
         .and_then(|empty| attach(&empty, &found))
         .during_at("hide", path)
-}
-
-fn empty_directory() -> Result<OwnedFd, Errno> {
-    tmpfs(
-        Some(0),
-        0o555,
-        PRIVATE_MOUNT | MountAttrFlags::MOUNT_ATTR_RDONLY,
-    )
 }
 
 /// Hides a path of the root or makes it read-only, if it is there.
@@ -409,253 +347,6 @@ fn cover(interior: &Interior, path: &Path, hide: bool) -> Result<(), Failure> {
     over()
         .and_then(|over: OwnedFd| attach(&over, &found))
         .during_at(what, path)
-}
-
-pub(super) const DEVICES: &[(&str, u32, u32)] = &[
-    ("null", 1, 3),
-    ("zero", 1, 5),
-    ("full", 1, 7),
-    ("random", 1, 8),
-    ("urandom", 1, 9),
-    ("tty", 5, 0),
-];
-
-pub(super) const LINKS: &[(&str, &str)] = &[
-    ("fd", "/proc/self/fd"),
-    ("stdin", "/proc/self/fd/0"),
-    ("stdout", "/proc/self/fd/1"),
-    ("stderr", "/proc/self/fd/2"),
-    ("core", "/proc/kcore"),
-    ("ptmx", "pts/ptmx"),
-];
-
-/// Devices are made in `memory`, where they can be opened, and mounted on files in `directory`, where others cannot.
-fn devices(directory: &OwnedFd, memory: &OwnedFd) -> Result<(), Errno> {
-    for (name, major, minor) in DEVICES {
-        let mode = Mode::from_raw_mode(0o666);
-        let device = rustix::fs::makedev(*major, *minor);
-        let made = match rustix::fs::mknodat(memory, *name, FileType::CharacterDevice, mode, device)
-        {
-            Ok(()) => {
-                let flags = OFlags::PATH | OFlags::CLOEXEC;
-                let node = rustix::fs::openat(memory, *name, flags, Mode::empty())?;
-                clone_object(&node)
-            }
-            // a user namespace or a device filter: the host's own, then
-            Err(Errno::PERM) => clone_tree(&Path::new("/dev").join(name)),
-            Err(errno) => Err(errno),
-        };
-        match made {
-            Ok(tree) => {
-                let place = rustix::fs::openat(
-                    directory,
-                    *name,
-                    OFlags::CREATE | OFlags::WRONLY | OFlags::CLOEXEC,
-                    mode,
-                )?;
-                attach(&tree, &place)?;
-            }
-            Err(Errno::NOENT) => {}
-            Err(errno) => return Err(errno),
-        }
-    }
-    for (name, target) in LINKS {
-        rustix::fs::symlinkat(*target, directory, *name)?;
-    }
-    for name in ["pts", "shm", "mqueue"] {
-        rustix::fs::mkdirat(directory, name, Mode::from_raw_mode(0o755))?;
-    }
-    Ok(())
-}
-
-/// A detached overlay stays usable by descriptor but cannot be cloned from: it is stacked on `/`, too.
-fn overlay(
-    layers: &Layers,
-    memory: &OwnedFd,
-    name: &str,
-    stacked: &mut usize,
-) -> Result<OwnedFd, Failure> {
-    match new_overlay(layers) {
-        Ok(mount) => {
-            stack(&mount).during_at("attach the overlay over", &layers.upper)?;
-            *stacked += 1;
-            Ok(mount)
-        }
-        // a kernel before 6.8 knows no `lowerdir+`, one before 6.5 no single options
-        Err(Errno::INVAL | Errno::NOSYS) => {
-            old_overlay(layers, memory, name).during_at("mount the overlay over", &layers.upper)
-        }
-        Err(errno) => {
-            let all = layers.lowers.iter().chain([&layers.upper, &layers.work]);
-            match all
-                .into_iter()
-                .find(|path| rustix::fs::stat(path.as_path()).is_err())
-            {
-                Some(missing) => {
-                    Err(Errno::NOENT).during_at("find the overlay's directory", missing)
-                }
-                None => Err(errno).during_at("mount the overlay over", &layers.upper),
-            }
-        }
-    }
-}
-
-/// Mounts an overlay by descriptors, detached.
-pub(super) fn new_overlay(layers: &Layers) -> Result<OwnedFd, Errno> {
-    let context = rustix::mount::fsopen("overlay", FsOpenFlags::FSOPEN_CLOEXEC)?;
-    // the kernel takes values below 256 bytes: a longer path goes by a descriptor's name
-    let mut open = Vec::new();
-    let mut set = |key: &str, path: &Path| -> Result<(), Errno> {
-        if path.as_os_str().len() < 256 {
-            return rustix::mount::fsconfig_set_string(&context, key, path);
-        }
-        let directory = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        rustix::mount::fsconfig_set_string(
-            &context,
-            key,
-            format!("/proc/self/fd/{}", directory.as_raw_fd()),
-        )?;
-        open.push(directory);
-        Ok(())
-    };
-    for lower in &layers.lowers {
-        set("lowerdir+", lower)?;
-    }
-    set("upperdir", &layers.upper)?;
-    set("workdir", &layers.work)?;
-    for (key, value) in overlay_options(layers.userxattr) {
-        rustix::mount::fsconfig_set_string(&context, *key, *value)?;
-    }
-    rustix::mount::fsconfig_set_flag(&context, "volatile")?;
-    if layers.userxattr {
-        rustix::mount::fsconfig_set_flag(&context, "userxattr")?;
-    }
-    rustix::mount::fsconfig_create(&context)?;
-    rustix::mount::fsmount(
-        &context,
-        FsMountFlags::FSMOUNT_CLOEXEC,
-        MountAttrFlags::empty(),
-    )
-}
-
-const PAGE: usize = 4096;
-
-/// Fixed, whatever the kernel was built or started with: layers are moved, and read without the overlay.
-///
-/// `volatile` comes with them: without it the end of every step writes the whole file system of the upper directory
-/// to disk, and each fsync of a package manager its part. Who keeps an upper directory makes it durable.
-/// `userxattr` implies that redirects are neither made nor followed, and excludes an explicit `redirect_dir=off`.
-fn overlay_options(userxattr: bool) -> &'static [(&'static str, &'static str)] {
-    const OPTIONS: &[(&str, &str)] = &[
-        ("index", "off"),
-        ("metacopy", "off"),
-        ("redirect_dir", "off"),
-    ];
-    if userxattr { &OPTIONS[..2] } else { OPTIONS }
-}
-
-/// Mounts an overlay in `directory` as older kernels do, and takes it off again.
-pub(super) fn try_old_overlay(layers: &Layers, directory: &Path) -> Result<(), Errno> {
-    let memory = rustix::fs::open(
-        directory,
-        OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-        Mode::empty(),
-    )?;
-    drop(old_overlay(layers, &memory, "tried")?);
-    rustix::mount::unmount(directory.join("tried"), UnmountFlags::DETACH)
-}
-
-/// The same by mount(2). All options must fit into a page, so layers go by the names of descriptors.
-fn old_overlay(layers: &Layers, memory: &OwnedFd, name: &str) -> Result<OwnedFd, Errno> {
-    let mut open = Vec::new();
-    let mut short = |path: &PathBuf| -> Result<String, Errno> {
-        let directory = rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-        let short = format!("/proc/self/fd/{}", directory.as_raw_fd());
-        open.push(directory);
-        Ok(short)
-    };
-    let lowers = layers
-        .lowers
-        .iter()
-        .map(&mut short)
-        .collect::<Result<Vec<_>, _>>()?;
-    let mut options = format!(
-        "lowerdir={},upperdir={},workdir={}",
-        lowers.join(":"),
-        short(&layers.upper)?,
-        short(&layers.work)?
-    );
-    for (key, value) in overlay_options(layers.userxattr) {
-        options.push_str(&format!(",{key}={value}"));
-    }
-    if layers.userxattr {
-        options.push_str(",userxattr");
-    }
-    if options.len() + ",volatile".len() >= PAGE {
-        return Err(Errno::TOOBIG);
-    }
-    let with_volatile =
-        std::ffi::CString::new(format!("{options},volatile")).map_err(|_| Errno::INVAL)?;
-    let options = std::ffi::CString::new(options).map_err(|_| Errno::INVAL)?;
-    rustix::fs::mkdirat(memory, name, Mode::from_raw_mode(0o755))?;
-    let target = format!("/proc/self/fd/{}/{name}", memory.as_raw_fd());
-    let mount = |options: &std::ffi::CString| {
-        rustix::mount::mount(
-            "overlay",
-            &target,
-            "overlay",
-            MountFlags::empty(),
-            Some(options.as_c_str()),
-        )
-    };
-    match mount(&with_volatile) {
-        // a kernel before 5.10
-        Err(Errno::INVAL) => mount(&options)?,
-        other => other?,
-    }
-    rustix::fs::openat(memory, name, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-}
-
-/// Lets no device node in a mount, or below it, be opened.
-fn no_devices(mount: &OwnedFd) -> Result<(), Errno> {
-    sys::set_mount_attributes(mount, true, MountAttrFlags::MOUNT_ATTR_NODEV)
-}
-
-/// A detached copy of what is mounted at a path of the host, with all below it.
-fn clone_tree(path: &Path) -> Result<OwnedFd, Errno> {
-    rustix::mount::open_tree(
-        CWD,
-        path,
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE,
-    )
-}
-
-fn clone_object(object: &OwnedFd) -> Result<OwnedFd, Errno> {
-    rustix::mount::open_tree(
-        object,
-        "",
-        OpenTreeFlags::OPEN_TREE_CLONE
-            | OpenTreeFlags::OPEN_TREE_CLOEXEC
-            | OpenTreeFlags::AT_RECURSIVE
-            | OpenTreeFlags::AT_EMPTY_PATH,
-    )
-}
-
-fn attach(mount: &OwnedFd, target: impl AsFd) -> Result<(), Errno> {
-    rustix::mount::move_mount(
-        mount,
-        "",
-        target,
-        "",
-        MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH | MoveMountFlags::MOVE_MOUNT_T_EMPTY_PATH,
-    )
-}
-
-/// Attaches a mount on top of what is stacked on `/`, where only its descriptor reaches it.
-fn stack(mount: &OwnedFd) -> Result<(), Errno> {
-    rustix::mount::move_mount(mount, "", CWD, "/", MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH)
 }
 
 /// For the callers that name a kind of thing by what is there.

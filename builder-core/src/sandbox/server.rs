@@ -11,7 +11,7 @@ use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::fs::{FileType, Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
@@ -27,6 +27,7 @@ use super::mounts::{RootMount, kind_of};
 use super::protocol::{During, Failure, Outcome, Reply, Report, Request, receive, send};
 use super::seccomp;
 use super::spec::{MountSource, Network, Root, Security, Spec};
+use super::stub::{Stub, StubKey, remove_copies};
 use crate::sys::{self, Instruction, Side, SingleThread};
 
 /// A step that runs.
@@ -58,9 +59,6 @@ struct Started {
     /// Runs without a pid namespace.
     chroot: bool,
 }
-
-/// Where a stub layer is made, and what it holds.
-type StubKey = (PathBuf, Vec<(PathBuf, Kind)>);
 
 /// What stays the same for all steps.
 #[derive(Debug)]
@@ -450,92 +448,5 @@ fn kind(source: &MountSource) -> Result<Kind, Failure> {
             })
             .ok_or(Errno::NOENT)
             .during_at("find in the mount's source", subpath),
-    }
-}
-
-/// A layer of mount points, beside the work directory: on the image's own file system, so that the step sees one
-/// device number for files and directories.
-#[derive(Debug)]
-struct Stub {
-    path: PathBuf,
-    /// It outlives the step.
-    is_shared: bool,
-}
-
-impl Stub {
-    fn make(path: PathBuf, entries: &[(PathBuf, Kind)]) -> Result<Self, Failure> {
-        // of an earlier step that was killed with its helper
-        let _ = fs::remove_dir_all(&path);
-        let stub = Self {
-            path,
-            is_shared: false,
-        };
-        stub.fill(entries).inspect_err(|_| stub.remove())?;
-        Ok(stub)
-    }
-
-    fn shared(&self) -> Self {
-        Self {
-            path: self.path.clone(),
-            is_shared: true,
-        }
-    }
-
-    fn fill(&self, entries: &[(PathBuf, Kind)]) -> Result<(), Failure> {
-        let make = || -> Result<(), Errno> {
-            rustix::fs::mkdir(&self.path, Mode::from_raw_mode(0o755))?;
-            let root = rustix::fs::open(&self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
-            for (path, kind) in entries {
-                match kind {
-                    Kind::Directory => {
-                        rustix::fs::mkdirat(&root, path, Mode::from_raw_mode(0o755))?
-                    }
-                    Kind::File => rustix::fs::mknodat(
-                        &root,
-                        path,
-                        FileType::RegularFile,
-                        Mode::from_raw_mode(0o644),
-                        0,
-                    )?,
-                }
-            }
-            Ok(())
-        };
-        make().during_at("make the mount points in", &self.path)
-    }
-
-    fn remove(&self) {
-        // what cannot be removed lies beside the work directory, and goes away with it
-        let _ = fs::remove_dir_all(&self.path);
-    }
-}
-
-/// Removes directories from an upper directory that are there for mount points only: empty, and untouched since.
-fn remove_copies(upper: &Path, directories: &[PathBuf]) {
-    let Ok(upper) = rustix::fs::open(upper, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
-        return;
-    };
-    for directory in directories {
-        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
-            continue;
-        };
-        let parent = if parent == Path::new("") {
-            Path::new(".")
-        } else {
-            parent
-        };
-        let opened = rustix::fs::openat2(
-            &upper,
-            parent,
-            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
-            Mode::empty(),
-            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
-        );
-        if let Ok(parent) = opened
-            && let Ok(before) = rustix::fs::fstat(&parent)
-            && rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_ok()
-        {
-            let _ = super::mount_point::restore_modified(&parent, &before);
-        }
     }
 }

@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
+use super::detached::{DEVICES, LINKS};
 use super::mount_plan::{Kind, MountStep, What};
 use super::mount_point::{Interior, open_in, restore_modified};
-use super::mounts::{DEVICES, LINKS};
 use super::protocol::{During, Failure};
 
 #[derive(Debug)]

@@ -1,0 +1,101 @@
+//! Layers of mount points, below all layers of an image.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags};
+use rustix::io::Errno;
+
+use super::mount_plan::Kind;
+use super::mount_point::restore_modified;
+use super::protocol::{During, Failure};
+
+/// Where a stub layer is made, and what it holds.
+pub(super) type StubKey = (PathBuf, Vec<(PathBuf, Kind)>);
+
+/// A layer of mount points, beside the work directory: on the image's own file system, so that the step sees one
+/// device number for files and directories.
+#[derive(Debug)]
+pub(super) struct Stub {
+    pub(super) path: PathBuf,
+    /// It outlives the step.
+    pub(super) is_shared: bool,
+}
+
+impl Stub {
+    pub(super) fn make(path: PathBuf, entries: &[(PathBuf, Kind)]) -> Result<Self, Failure> {
+        // of an earlier step that was killed with its helper
+        let _ = fs::remove_dir_all(&path);
+        let stub = Self {
+            path,
+            is_shared: false,
+        };
+        stub.fill(entries).inspect_err(|_| stub.remove())?;
+        Ok(stub)
+    }
+
+    pub(super) fn shared(&self) -> Self {
+        Self {
+            path: self.path.clone(),
+            is_shared: true,
+        }
+    }
+
+    fn fill(&self, entries: &[(PathBuf, Kind)]) -> Result<(), Failure> {
+        let make = || -> Result<(), Errno> {
+            rustix::fs::mkdir(&self.path, Mode::from_raw_mode(0o755))?;
+            let root = rustix::fs::open(&self.path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())?;
+            for (path, kind) in entries {
+                match kind {
+                    Kind::Directory => {
+                        rustix::fs::mkdirat(&root, path, Mode::from_raw_mode(0o755))?
+                    }
+                    Kind::File => rustix::fs::mknodat(
+                        &root,
+                        path,
+                        FileType::RegularFile,
+                        Mode::from_raw_mode(0o644),
+                        0,
+                    )?,
+                }
+            }
+            Ok(())
+        };
+        make().during_at("make the mount points in", &self.path)
+    }
+
+    pub(super) fn remove(&self) {
+        // what cannot be removed lies beside the work directory, and goes away with it
+        let _ = fs::remove_dir_all(&self.path);
+    }
+}
+
+/// Removes directories from an upper directory that are there for mount points only: empty, and untouched since.
+pub(super) fn remove_copies(upper: &Path, directories: &[PathBuf]) {
+    let Ok(upper) = rustix::fs::open(upper, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()) else {
+        return;
+    };
+    for directory in directories {
+        let (Some(parent), Some(name)) = (directory.parent(), directory.file_name()) else {
+            continue;
+        };
+        let parent = if parent == Path::new("") {
+            Path::new(".")
+        } else {
+            parent
+        };
+        let opened = rustix::fs::openat2(
+            &upper,
+            parent,
+            OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC,
+            Mode::empty(),
+            ResolveFlags::BENEATH | ResolveFlags::NO_SYMLINKS,
+        );
+        if let Ok(parent) = opened
+            && let Ok(before) = rustix::fs::fstat(&parent)
+            && rustix::fs::unlinkat(&parent, name, AtFlags::REMOVEDIR).is_ok()
+        {
+            let _ = restore_modified(&parent, &before);
+        }
+    }
+}
