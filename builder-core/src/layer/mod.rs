@@ -15,7 +15,8 @@
 //! - [`Unpacker`]: writes entries into a directory in the form that overlayfs wants of an upper directory, without
 //!   looking at the layers below, so that all layers of an image unpack at the same time. What only the layers below
 //!   can answer is returned as [`Deferred`] and settled by `snapshot`.
-//! - [`listing`]: the text form of a tree that tests compare.
+//! - [`listing`]: what a layer holds, without its files' data: the text that tests compare, the form that is kept, and the tree
+//!   that a stack of them comes to.
 //!
 //! Paths inside a root are resolved by the kernel (openat2, RESOLVE_IN_ROOT), never by joining texts.
 //!

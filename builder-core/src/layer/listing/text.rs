@@ -18,9 +18,9 @@ use std::os::fd::{AsFd, BorrowedFd};
 
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 
-use super::error::shown;
-use super::{Entry, EntryKind, LayerError, Reader, ReaderOptions, order, xattr};
 use crate::digest::{Digest, DigestWriter};
+use crate::layer::error::shown;
+use crate::layer::{Entry, EntryKind, LayerError, Reader, ReaderOptions, order, xattr};
 
 /// Lists an uncompressed tar; `.wh.` names are shown as removals.
 pub fn of_tar(tar: impl Read) -> Result<String, LayerError> {
