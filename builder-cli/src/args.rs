@@ -171,7 +171,7 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
     /// What the store may take: `off`, or limits such as `max-used-space=20GB,keep-duration=30d,max-mounts=5GB`
-    /// [env: BUILDER_GC] [default: min-free-space=5GB,reserved-space=1GB,keep-duration=60d,max-mounts=10GB,every=10m]
+    /// [env: BUILDER_GC] [default: min-free-space=5GB,min-free-inodes=20000,reserved-space=1GB,keep-duration=60d,max-mounts=10GB,every=10m]
     #[arg(long, value_name = "LIMITS")]
     pub(crate) gc: Option<String>,
     /// Print, at the end, which steps were cached and what changed for those that were not

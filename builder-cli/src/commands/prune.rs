@@ -44,6 +44,12 @@ pub(crate) struct PruneArgs {
     /// Only until so much of the disk is free
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     min_free_space: Option<u64>,
+    /// Only until the store has no more files and directories than this
+    #[arg(long, value_name = "NUMBER")]
+    max_used_inodes: Option<u64>,
+    /// Only until so many inodes of the file system are free
+    #[arg(long, value_name = "NUMBER")]
+    min_free_inodes: Option<u64>,
     /// Never below this, whatever else is said
     #[arg(long, value_name = "SIZE", value_parser = bytes)]
     reserved_space: Option<u64>,
@@ -76,6 +82,8 @@ pub(super) fn prune(args: PruneArgs, environment: &Environment) -> Result<(), Fa
         unused_for: args.keep_duration,
         max_used_bytes: args.max_used_space,
         min_free_bytes: args.min_free_space.unwrap_or(0),
+        max_used_inodes: args.max_used_inodes,
+        min_free_inodes: args.min_free_inodes.unwrap_or(0),
         reserved_bytes: args.reserved_space.unwrap_or(0),
         ..Rules::default()
     };
@@ -155,18 +163,24 @@ pub(super) fn policy(text: &str) -> Result<Option<Policy>, Failure> {
     for (key, value) in fields::pairs("--gc", text)? {
         let wrong = |why: String| Failure::usage(format!("--gc {key}={value}: {why}"));
         let amount = || bytes(&value).map_err(wrong);
+        let number = || {
+            let number = value.parse::<u64>();
+            number.map_err(|_| wrong("a number is expected".to_owned()))
+        };
         let time = || duration(&value).map_err(wrong);
         match key.as_str() {
             "max-used-space" | "keep-storage" => policy.max_used_bytes = Some(amount()?),
             "min-free-space" => policy.min_free_bytes = amount()?,
+            "max-used-inodes" => policy.max_used_inodes = Some(number()?),
+            "min-free-inodes" => policy.min_free_inodes = number()?,
             "reserved-space" => policy.reserved_bytes = amount()?,
             "keep-duration" => policy.unused_for = Some(time()?),
             "max-mounts" => policy.max_mounts_bytes = Some(amount()?),
             "every" => policy.every = time()?,
             _ => {
                 return Err(Failure::usage(format!(
-                    "--gc: there is no `{key}`; max-used-space, min-free-space, reserved-space, keep-duration, \
-                     max-mounts or every is expected"
+                    "--gc: there is no `{key}`; max-used-space, min-free-space, max-used-inodes, \
+                     min-free-inodes, reserved-space, keep-duration, max-mounts or every is expected"
                 )));
             }
         }

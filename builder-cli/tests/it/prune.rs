@@ -196,6 +196,17 @@ fn filters_and_limits_are_heeded() {
     let left = du_json(&store)["total"]["bytes"].as_u64().expect("bytes");
     assert!(left <= half && left > 0, "{left} of {half}");
     assert_exact(&store);
+    project.build(&[]);
+    let inodes = || du_json(&store)["total"]["inodes"].as_u64().expect("inodes");
+    let most = inodes() - 20;
+    builder(
+        &store,
+        &["prune", "--all", &format!("--max-used-inodes={most}")],
+    )
+    .ok();
+    let left = inodes();
+    assert!(left <= most && left + 20 > most / 2, "{left} of {most}");
+    assert_exact(&store);
     for bad in [
         &["prune", "--filter", "colour=red"][..],
         &["prune", "--filter", "type=nothing"],

@@ -75,8 +75,8 @@ impl Cache {
         dry_run: bool,
     ) -> Result<Pruned, StoreError> {
         let (holdings, stored) = self.relate(self.store.measure()?);
-        let free = self.store.free_bytes();
-        let gone = prune::decide(&holdings.things, holdings.total.bytes, free, rules, now);
+        let free = self.store.free();
+        let gone = prune::decide(&holdings.things, holdings.total, free, rules, now);
         self.remove(holdings, &stored, gone, dry_run)
     }
 
@@ -95,8 +95,9 @@ impl Cache {
         let key = Digest::of(MEMORY.as_bytes());
         let looked = self.store.records().used(MEMORY, &key);
         let recent = looked.and_then(|at| now.duration_since(at).ok());
-        let free = self.store.free_bytes();
-        if recent.is_some_and(|since| since < policy.every) && free >= policy.min_free_bytes {
+        let free = self.store.free();
+        let is_room = free.bytes >= policy.min_free_bytes && free.inodes >= policy.min_free_inodes;
+        if is_room && recent.is_some_and(|since| since < policy.every) {
             return Ok(None);
         }
         let memory: Memory = self.store.records().get(MEMORY, &key).unwrap_or_default();
@@ -105,7 +106,7 @@ impl Cache {
         let (mut holdings, stored) = self.relate(measured);
         let mut gone: Vec<usize> = Vec::new();
         for rules in policy.rules() {
-            let total = holdings.total.bytes;
+            let total = holdings.total;
             gone.extend(prune::decide(&holdings.things, total, free, &rules, now));
         }
         if let Some(max_bytes) = policy.max_mounts_bytes {

@@ -43,6 +43,10 @@ pub struct Rules {
     pub max_used_bytes: Option<u64>,
     /// Only until so much of the disk is free; 0: whatever is free.
     pub min_free_bytes: u64,
+    /// Only until the whole store has no more inodes than this.
+    pub max_used_inodes: Option<u64>,
+    /// Only until so many inodes of the file system are free; 0: whatever is free.
+    pub min_free_inodes: u64,
     /// Never so much that the store takes less than this.
     pub reserved_bytes: u64,
     /// Only these; empty: all kinds.
@@ -56,6 +60,8 @@ pub struct Rules {
 pub struct Policy {
     pub max_used_bytes: Option<u64>,
     pub min_free_bytes: u64,
+    pub max_used_inodes: Option<u64>,
+    pub min_free_inodes: u64,
     pub reserved_bytes: u64,
     /// What was not used for so long goes in any case.
     pub unused_for: Option<Duration>,
@@ -69,11 +75,13 @@ const GIB: u64 = 1 << 30;
 const DAY: Duration = Duration::from_secs(24 * 3600);
 
 impl Default for Policy {
-    /// Room for daily work on a developer's disk: 60 days, 10 GiB of cache mounts, and 5 GiB left free.
+    /// Room for daily work on a developer's disk: 60 days, 10 GiB of cache mounts, and 5 GiB and 20,000 inodes left free.
     fn default() -> Self {
         Policy {
             max_used_bytes: None,
             min_free_bytes: 5 * GIB,
+            max_used_inodes: None,
+            min_free_inodes: 20_000,
             reserved_bytes: GIB,
             unused_for: Some(60 * DAY),
             max_mounts_bytes: Some(10 * GIB),
@@ -93,16 +101,27 @@ impl Policy {
                 ..Rules::default()
             });
         }
-        if self.max_used_bytes.is_some() || self.min_free_bytes > 0 {
-            rules.push(Rules {
-                all: true,
-                max_used_bytes: self.max_used_bytes,
-                min_free_bytes: self.min_free_bytes,
-                reserved_bytes: self.reserved_bytes,
-                ..Rules::default()
-            });
+        let limits = Rules {
+            all: true,
+            max_used_bytes: self.max_used_bytes,
+            min_free_bytes: self.min_free_bytes,
+            max_used_inodes: self.max_used_inodes,
+            min_free_inodes: self.min_free_inodes,
+            reserved_bytes: self.reserved_bytes,
+            ..Rules::default()
+        };
+        if limits.has_limits() {
+            rules.push(limits);
         }
         rules
+    }
+}
+
+impl Rules {
+    /// Says whether things go only until the store is small enough.
+    fn has_limits(&self) -> bool {
+        let most = self.max_used_bytes.is_some() || self.max_used_inodes.is_some();
+        most || self.min_free_bytes > 0 || self.min_free_inodes > 0
     }
 }
 
@@ -111,21 +130,23 @@ impl Policy {
 /// Who refers comes before what it refers to: nothing that stays refers to what goes, unless the rules name kinds.
 pub(super) fn decide(
     things: &[Thing],
-    total: u64,
-    free: u64,
+    total: Size,
+    free: Size,
     rules: &Rules,
     now: SystemTime,
 ) -> Vec<usize> {
-    let keep = keep_bytes(total, free, rules);
+    let keep = keep(total, free, rules);
     let mut left = total;
     let mut gone = Vec::new();
     for at in oldest_first(things) {
         let thing = &things[at];
-        if left <= keep {
+        let is_small = left.bytes <= keep.bytes && left.inodes <= keep.inodes;
+        if is_small || left.bytes <= rules.reserved_bytes {
             break;
         }
         if may_go(thing, rules, now) {
-            left = left.saturating_sub(thing.size.bytes);
+            left.bytes = left.bytes.saturating_sub(thing.size.bytes);
+            left.inodes = left.inodes.saturating_sub(thing.size.inodes);
             gone.push(at);
         }
     }
@@ -181,23 +202,24 @@ fn may_go(thing: &Thing, rules: &Rules, now: SystemTime) -> bool {
                 .any(|name| thing.name.starts_with(name.as_str())))
 }
 
-/// Returns down to how many bytes things go; without limits everything that may go goes.
-fn keep_bytes(total: u64, free: u64, rules: &Rules) -> u64 {
-    let Rules {
-        max_used_bytes,
-        min_free_bytes,
-        reserved_bytes,
-        ..
-    } = rules;
-    if max_used_bytes.is_none() && *min_free_bytes == 0 {
-        return *reserved_bytes;
+/// Returns down to what size things go; without limits everything that may go goes.
+fn keep(total: Size, free: Size, rules: &Rules) -> Size {
+    if !rules.has_limits() {
+        return Size::default();
     }
-    let mut keep = max_used_bytes.unwrap_or(u64::MAX);
-    let lacking = min_free_bytes.saturating_sub(free);
-    if lacking > 0 {
-        keep = keep.min(total.saturating_sub(lacking));
+    let down_to = |most: Option<u64>, total: u64, lacking: u64| {
+        let most = most.unwrap_or(u64::MAX);
+        match lacking {
+            0 => most,
+            lacking => most.min(total.saturating_sub(lacking)),
+        }
+    };
+    let bytes = rules.min_free_bytes.saturating_sub(free.bytes);
+    let inodes = rules.min_free_inodes.saturating_sub(free.inodes);
+    Size {
+        bytes: down_to(rules.max_used_bytes, total.bytes, bytes),
+        inodes: down_to(rules.max_used_inodes, total.inodes, inodes),
     }
-    keep.max(*reserved_bytes)
 }
 
 #[cfg(test)]
@@ -243,7 +265,10 @@ mod tests {
             ..Rules::default()
         };
         let things = things();
-        let total = 511;
+        let total = Size {
+            bytes: 511,
+            inodes: 7,
+        };
         for (what, rules, free, expected) in [
             (
                 "what no image needs",
@@ -322,6 +347,43 @@ mod tests {
                 &["steps/old"],
             ),
             (
+                "inodes",
+                Rules {
+                    max_used_inodes: Some(5),
+                    ..all()
+                },
+                0,
+                &["steps/old", "old"],
+            ),
+            (
+                "inodes or bytes, whichever asks for more",
+                Rules {
+                    max_used_inodes: Some(5),
+                    max_used_bytes: Some(400),
+                    ..all()
+                },
+                0,
+                &["steps/old", "old", "m1"],
+            ),
+            (
+                "a file system without inodes",
+                Rules {
+                    min_free_inodes: 13,
+                    ..all()
+                },
+                0,
+                &["steps/old", "old", "m1"],
+            ),
+            (
+                "inodes enough",
+                Rules {
+                    min_free_inodes: 10,
+                    ..all()
+                },
+                0,
+                &[],
+            ),
+            (
                 "a kind, by name, whoever keeps it",
                 Rules {
                     kinds: BTreeSet::from([Kind::CacheMount]),
@@ -340,6 +402,10 @@ mod tests {
                 &["m2"],
             ),
         ] {
+            let free = Size {
+                bytes: free,
+                inodes: 10,
+            };
             let gone = decide(&things, total, free, &rules, now());
             let names: Vec<&str> = gone.iter().map(|&at| things[at].name.as_str()).collect();
             assert_eq!(names, expected, "{what}");
@@ -361,7 +427,8 @@ mod tests {
         let rules = Policy::default().rules();
         let things = things();
         for rule in &rules {
-            let gone = decide(&things, 511, 100 * GIB, rule, now());
+            let size = |bytes, inodes| Size { bytes, inodes };
+            let gone = decide(&things, size(511, 7), size(100 * GIB, 1 << 20), rule, now());
             assert_eq!(gone, [0_usize; 0]);
         }
     }

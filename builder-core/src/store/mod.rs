@@ -140,9 +140,21 @@ impl Store {
     }
 
     /// Returns how much the disk of the store has free for an ordinary user; all there could be where it does not tell.
-    pub fn free_bytes(&self) -> u64 {
-        let stat = rustix::fs::statvfs(self.root());
-        stat.map_or(u64::MAX, |stat| stat.f_bavail.saturating_mul(stat.f_frsize))
+    pub fn free(&self) -> Size {
+        let Ok(stat) = rustix::fs::statvfs(self.root()) else {
+            return Size {
+                bytes: u64::MAX,
+                inodes: u64::MAX,
+            };
+        };
+        Size {
+            bytes: stat.f_bavail.saturating_mul(stat.f_frsize),
+            // A file system that makes inodes as it needs them says 0 of 0.
+            inodes: match stat.f_files {
+                0 => u64::MAX,
+                _ => stat.f_favail,
+            },
+        }
     }
 
     /// Says that the snapshots of `chains` are relied on from now on, those that are there.
