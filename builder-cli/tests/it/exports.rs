@@ -1,4 +1,4 @@
-//! What leaves a build: streams, names, annotations, metadata, several platforms, an engine.
+//! What leaves a build: streams, names, annotations, metadata, several platforms.
 
 use std::fs;
 use std::path::Path;
@@ -322,57 +322,4 @@ fn a_foreign_run_is_refused_before_anything_runs() {
     refused(&ran, "qemu-user-static");
     refused(&ran, "Dockerfile:");
     assert!(!ran.stderr.contains("first\n#"), "{}", ran.stderr);
-}
-
-#[test]
-fn an_image_is_loaded_into_the_engine() {
-    use std::io::{Read, Write};
-    let temp = fixture::temp_dir();
-    let dir = temp.path();
-    context(dir, "FROM scratch\nCOPY a.txt /\n");
-    let socket = dir.join("engine.sock");
-    let listener = std::os::unix::net::UnixListener::bind(&socket).expect("a socket");
-    let engine = std::thread::spawn(move || {
-        let mut bodies = Vec::new();
-        for answer in [
-            "HTTP/1.1 200 OK\r\n\r\n{\"stream\":\"Loaded image: a:1\"}\n",
-            "HTTP/1.1 200 OK\r\n\r\n{\"error\":\"no space left\"}\n",
-        ] {
-            let (mut stream, _) = listener.accept().expect("a client");
-            let mut body = Vec::new();
-            let mut buffer = [0; 65536];
-            while !body.ends_with(b"\r\n0\r\n\r\n") {
-                let read = stream.read(&mut buffer).expect("bytes");
-                assert_ne!(read, 0, "the body has no end");
-                body.extend_from_slice(&buffer[..read]);
-            }
-            stream.write_all(answer.as_bytes()).expect("answer");
-            bodies.push(String::from_utf8_lossy(&body).into_owned());
-        }
-        bodies
-    });
-    let host = format!("unix://{}", socket.display());
-    let mut command = builder(dir, &["--load", "-t", "a:1", "--progress=plain"]);
-    let ran = fixture::run(command.env("DOCKER_HOST", &host)).ok();
-    assert!(ran.stderr.contains("Loaded image: a:1"), "{}", ran.stderr);
-    let mut command = builder(dir, &["-o", "type=docker,name=b:2"]);
-    refused(
-        &fixture::run(command.env("DOCKER_HOST", &host)),
-        "no space left",
-    );
-    let bodies = engine.join().expect("the engine");
-    assert!(
-        bodies[0].starts_with("POST /images/load"),
-        "{}",
-        &bodies[0][..100]
-    );
-    assert!(bodies[0].contains("\"RepoTags\":[\"a:1\"]"));
-    assert!(bodies[1].contains("\"RepoTags\":[\"b:2\"]"));
-    for (host, expected) in [
-        ("unix:///no/such.sock", "no engine listens there"),
-        ("ssh://host", "unix:// or tcp:// is expected"),
-    ] {
-        let mut command = builder(dir, &["--load"]);
-        refused(&fixture::run(command.env("DOCKER_HOST", host)), expected);
-    }
 }

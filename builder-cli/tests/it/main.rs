@@ -14,7 +14,8 @@
 //! | `prune`       | `du` adds up to what the disk says, `prune` removes what it should         |
 //! | `commands`    | every folder of `testdata/cli/`: what commands print, their help and their errors |
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
-//! | `exports`     | streams, metadata, annotations, several platforms, loading into an engine  |
+//! | `exports`     | streams, metadata, annotations, several platforms                          |
+//! | `engines`     | Docker and Podman are sent the layers that they lack, and run what came    |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `container`   | where namespaces are refused, as in a default container: chroot, or no RUN |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
@@ -48,6 +49,7 @@ mod crash;
 mod devices;
 mod differential;
 mod edits;
+mod engines;
 mod epochs;
 mod escape;
 mod explain;

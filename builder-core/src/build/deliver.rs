@@ -1,8 +1,9 @@
 //! From solved plans, one a platform, to an image in the store and every output.
 
-use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::annotations::{self, Annotation, Level};
 use super::assemble;
@@ -199,9 +200,18 @@ impl Delivery<'_> {
             }
             (Output::Engine { at, .. }, Some(image)) => {
                 let image = self.alone(image)?;
-                let mut stream = connect(at)?;
-                let said = export::load_into(&image, blobs, &mut stream)?;
-                Ok(format!("loading into {at}: {said}"))
+                let loaded = export::load_into(&image, blobs, &|patience| connect(at, patience));
+                let loaded = loaded.map_err(|error| match error {
+                    export::ExportError::Connect(source) => BuildError::Engine {
+                        engine: at.to_string(),
+                        source,
+                    },
+                    error => error.into(),
+                })?;
+                let export::Loaded { said, sent, layers } = loaded;
+                Ok(format!(
+                    "loading into {at}: {said} ({sent} of {layers} layers sent)"
+                ))
             }
             (Output::Local { dest }, _) => {
                 for (directory, tree) in self.trees()? {
@@ -265,17 +275,19 @@ fn sink(dest: &Dest) -> Sink {
     }
 }
 
-trait ReadWrite: Read + Write {}
-
-impl<T: Read + Write> ReadWrite for T {}
-
-fn connect(engine: &Engine) -> Result<Box<dyn ReadWrite>, BuildError> {
-    let failed = |source| BuildError::Engine {
-        engine: engine.to_string(),
-        source,
-    };
+fn connect(engine: &Engine, patience: Duration) -> std::io::Result<Box<dyn export::Wire>> {
     Ok(match engine {
-        Engine::Unix(path) => Box::new(UnixStream::connect(path).map_err(failed)?),
-        Engine::Tcp(host) => Box::new(std::net::TcpStream::connect(host).map_err(failed)?),
+        Engine::Unix(path) => {
+            let stream = UnixStream::connect(path)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            Box::new(stream)
+        }
+        Engine::Tcp(host) => {
+            let stream = TcpStream::connect(host)?;
+            stream.set_read_timeout(Some(patience))?;
+            stream.set_write_timeout(Some(patience))?;
+            Box::new(stream)
+        }
     })
 }

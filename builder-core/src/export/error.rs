@@ -39,6 +39,13 @@ pub enum ExportError {
     /// A layer that was given up while it was compressed.
     #[error("the layer was not kept")]
     Unnamed,
+    #[error("cannot reach the engine: {0}")]
+    Connect(io::Error),
+    #[error("config {digest}: {source}")]
+    Config {
+        digest: Digest,
+        source: DocumentError,
+    },
     #[error("the engine answers {status}: {message}")]
     Engine { status: String, message: String },
     #[error("reading the image's files: {0}")]

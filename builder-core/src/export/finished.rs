@@ -1,10 +1,12 @@
 //! An image whose parts are all in the store.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 
 use serde::Serialize;
 
 use super::ExportError;
+use crate::digest::Digest;
 use crate::image::{
     ANNOTATION_IMAGE_NAME, ANNOTATION_REF_NAME, Descriptor, Index, Reference, media_type,
 };
@@ -70,6 +72,11 @@ impl Selection {
         });
         self.blobs.push(top.clone());
         self.blobs.extend(below);
+    }
+
+    /// Leaves blobs out that the reader has; documents speak of them all the same.
+    pub(super) fn leave_out(&mut self, digests: BTreeSet<Digest>) {
+        self.blobs.retain(|it| !digests.contains(&it.digest));
     }
 
     pub(super) fn entries(&self) -> &[Descriptor] {

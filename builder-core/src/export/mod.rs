@@ -13,7 +13,7 @@
 //! Files are written beside their place and renamed into it, so an interrupted export leaves the earlier
 //! file. A directory that is there already must be a layout, or empty; what else it holds is kept.
 //!
-//! - [`load_into`] sends such an archive to an engine that listens on a socket.
+//! - [`load_into`] sends such an archive to an engine that listens on a socket, without the layers that it has.
 //! - [`local_directory`] and [`tree_archive`] write the files of the image rather than the image.
 //!
 //! Not here: pushing, compressing.
@@ -33,7 +33,7 @@ mod tests;
 pub use archive::{Destination, docker_archive, oci_archive, save_docker, save_oci};
 pub use compressor::{Compressor, LayerWriter};
 pub use directory::{oci_directory, save_directory};
-pub use engine::load_into;
+pub use engine::{Connect, Loaded, Wire, load_into};
 pub use error::ExportError;
 pub use finished::{Finished, Selection};
 pub use tree::{Placed, local_directory, tree_archive};
