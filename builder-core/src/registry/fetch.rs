@@ -1,6 +1,5 @@
 //! One blob on its way into the store: streamed, verified, and gone on with where a connection was cut.
 
-use std::io::Write;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -16,13 +15,15 @@ use super::transport::{NoAnswer, chunk};
 use super::{Client, Endpoint, RegistryError, Source};
 use crate::image::Descriptor;
 use crate::progress::{Event, EventSink, VertexId};
-use crate::store::{BlobWriter, Blobs, StoreError};
+use crate::store::{Blobs, Download, Follower, StoreError};
 
 const BYTES_PER_EVENT: u64 = 512 << 10;
 /// A connection that brought this much before it was cut was worth it: attempts are counted anew.
 const BYTES_WORTH_IT: u64 = 1 << 20;
 /// A blob of which less comes in the time that silence is borne does not come.
 const LEAST_BYTES: usize = 4 << 10;
+/// How often it is asked whether another process is done with a blob.
+const TURN_EVERY: Duration = Duration::from_millis(50);
 
 /// Whom to tell about bytes.
 #[derive(Clone, Copy)]
@@ -57,6 +58,10 @@ impl Progress<'_> {
     }
 }
 
+/// Told of each beginning of a download, with a reader of the blob that keeps up with it; a reader that is given up ends with
+/// an error of kind `BrokenPipe`.
+pub type Begun<'a> = &'a (dyn Fn(Follower) + Sync);
+
 impl Client {
     /// Fetches a blob into `blobs`, verified; does nothing where it is there.
     ///
@@ -68,6 +73,23 @@ impl Client {
         descriptor: &Descriptor,
         blobs: &Blobs,
         progress: Option<Progress<'_>>,
+    ) -> Result<(), RegistryError> {
+        self.fetch_blob_followed(source, descriptor, blobs, progress, &drop)
+            .await
+    }
+
+    /// The same, for who wants to read the blob while it comes. What is read is not verified before this returns; `begun` is
+    /// not called where the blob is there, or another process fetches it.
+    ///
+    /// # Errors
+    /// As [`fetch_blob`](Self::fetch_blob).
+    pub async fn fetch_blob_followed(
+        &self,
+        source: &Source,
+        descriptor: &Descriptor,
+        blobs: &Blobs,
+        progress: Option<Progress<'_>>,
+        begun: Begun<'_>,
     ) -> Result<(), RegistryError> {
         if blobs.has_sized(&descriptor.digest, descriptor.size) {
             return Ok(());
@@ -89,18 +111,20 @@ impl Client {
             .or_default()
             .clone();
         let _turn = turn.lock().await;
-        if blobs.has_sized(&descriptor.digest, descriptor.size) {
-            return Ok(());
-        }
         let mut endpoints = vec![answered.clone()];
         let all = self.inner.options.registries.endpoints(reference)?;
         endpoints.extend(all.into_iter().filter(|it| it != answered));
+        let fetch = Fetch {
+            client: &self.inner,
+            descriptor,
+            what: format!("blob {}", descriptor.digest),
+            blobs,
+            progress,
+            begun,
+        };
         let mut outcome = Ok(());
         for endpoint in endpoints {
-            outcome = self
-                .inner
-                .fetch(&endpoint, descriptor, blobs, progress)
-                .await;
+            outcome = fetch.from(&endpoint).await;
             match &outcome {
                 Err(error) if !is_final(error) => {}
                 _ => break,
@@ -111,33 +135,99 @@ impl Client {
     }
 }
 
-impl Inner {
-    /// Streams a blob into the store; goes on where a connection was cut.
-    async fn fetch(
+/// One blob that is wanted.
+struct Fetch<'a> {
+    client: &'a Inner,
+    descriptor: &'a Descriptor,
+    what: String,
+    blobs: &'a Blobs,
+    progress: Option<Progress<'a>>,
+    begun: Begun<'a>,
+}
+
+impl Fetch<'_> {
+    /// Has the blob in the store: from `endpoint`, unless another process brings it.
+    async fn from(&self, endpoint: &Endpoint) -> Result<(), RegistryError> {
+        loop {
+            let Some(mut download) = self.turn().await? else {
+                return Ok(());
+            };
+            let known = download.done();
+            (self.begun)(download.follow()?);
+            let streamed = self.stream(endpoint, &mut download).await;
+            match streamed {
+                Ok(()) => {}
+                Err(error) => {
+                    // More than there is of it: what came is something else.
+                    if matches!(error, RegistryError::TooLarge { .. }) {
+                        download.discard();
+                    }
+                    return Err(error);
+                }
+            }
+            match download.commit() {
+                Ok(()) => return Ok(()),
+                // What an earlier download left was wrong, and is gone.
+                Err(StoreError::Mismatch { .. }) if known > 0 => {}
+                Err(StoreError::Mismatch { expected, actual }) => {
+                    return Err(RegistryError::WrongDigest {
+                        what: self.what.clone(),
+                        host: endpoint.host.clone(),
+                        expected,
+                        actual,
+                    });
+                }
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Waits until nobody else fetches the blob; `None` where it is there by then.
+    async fn turn(&self) -> Result<Option<Download>, RegistryError> {
+        let (digest, size) = (self.descriptor.digest, self.descriptor.size);
+        loop {
+            if self.blobs.has_sized(&digest, size) {
+                return Ok(None);
+            }
+            let blobs = self.blobs.clone();
+            // What is there already is hashed.
+            let start = tokio::task::spawn_blocking(move || blobs.download(&digest, size));
+            match start.await {
+                Ok(Ok(Some(download))) => return Ok(Some(download)),
+                Ok(Ok(None)) => tokio::time::sleep(TURN_EVERY).await,
+                Ok(Err(error)) => return Err(error.into()),
+                Err(error) => std::panic::resume_unwind(error.into_panic()),
+            }
+        }
+    }
+
+    /// Streams what is missing of the blob; goes on where a connection was cut.
+    async fn stream(
         &self,
         endpoint: &Endpoint,
-        descriptor: &Descriptor,
-        blobs: &Blobs,
-        progress: Option<Progress<'_>>,
+        download: &mut Download,
     ) -> Result<(), RegistryError> {
-        let what = format!("blob {}", descriptor.digest);
-        let mut download = Download {
-            writer: blobs.writer()?,
-            descriptor,
-            progress,
-            done: 0,
-            told: 0,
+        let (client, what) = (self.client, &self.what);
+        let size = self.descriptor.size;
+        if download.done() == size && size > 0 {
+            return Ok(());
+        }
+        let mut arriving = Arriving {
+            fetch: self,
+            endpoint,
+            told: download.done(),
+            download,
         };
-        let mut attempts = Attempts::new(&self.options);
+        let mut attempts = Attempts::new(&client.options);
         loop {
-            let before = download.done;
-            let request = blob_request(descriptor, before, &what);
-            let answer = self.call_again(endpoint, &request, &mut attempts).await;
+            let before = arriving.download.done();
+            let request = blob_request(self.descriptor, before, what);
+            let answer = client.call_again(endpoint, &request, &mut attempts).await;
             let response = match answer {
                 // There is nothing behind what came: the manifest speaks of more.
                 Err(RegistryError::Status { status: 416, .. }) if before > 0 => {
-                    check_size(&what, endpoint, before, descriptor.size)?;
-                    break;
+                    check_size(what, endpoint, before, size)?;
+                    return Ok(());
                 }
                 answer => answer?,
             };
@@ -154,67 +244,51 @@ impl Inner {
             };
             let behind = before - skip;
             if let Some(length) = response.content_length() {
-                check_size(&what, endpoint, length + behind, descriptor.size)?;
+                check_size(what, endpoint, length + behind, size)?;
             }
-            let patience = self.options.no_progress_timeout;
-            match download
-                .read(response, skip, endpoint, &what, patience)
-                .await?
-            {
-                None => break,
+            match arriving.read(response, skip).await? {
+                None => return Ok(()),
                 Some(cut) => {
-                    if download.done >= before + BYTES_WORTH_IT {
+                    if arriving.download.done() >= before + BYTES_WORTH_IT {
                         attempts.progress();
                     }
                     attempts.again(unreachable(&endpoint.host, cut)).await?;
                 }
             }
         }
-        let Download { writer, .. } = download;
-        match writer.commit(Some(descriptor.digest)) {
-            Ok(_) => Ok(()),
-            Err(StoreError::Mismatch { expected, actual }) => Err(RegistryError::WrongDigest {
-                what,
-                host: endpoint.host.clone(),
-                expected,
-                actual,
-            }),
-            Err(error) => Err(error.into()),
-        }
     }
 }
 
-struct Download<'a> {
-    writer: BlobWriter,
-    descriptor: &'a Descriptor,
-    progress: Option<Progress<'a>>,
-    done: u64,
-    /// `done` as last told.
+/// A download from one endpoint.
+struct Arriving<'a> {
+    fetch: &'a Fetch<'a>,
+    endpoint: &'a Endpoint,
+    download: &'a mut Download,
+    /// How much was there as last told.
     told: u64,
 }
 
-impl Download<'_> {
+impl Arriving<'_> {
     /// Writes a body, its first `skip` bytes left out; returns why it was cut.
     async fn read(
         &mut self,
         mut response: Response,
         mut skip: u64,
-        endpoint: &Endpoint,
-        what: &str,
-        patience: Duration,
     ) -> Result<Option<NoAnswer>, RegistryError> {
+        let patience = self.fetch.client.options.no_progress_timeout;
+        let size = self.fetch.descriptor.size;
         let (mut window, mut came) = (Instant::now(), 0);
         loop {
             let chunk = match chunk(&mut response, patience).await {
                 Ok(Some(chunk)) => chunk,
-                Ok(None) if self.done == self.descriptor.size => {
+                Ok(None) if self.download.done() == size => {
                     self.tell(0);
                     return Ok(None);
                 }
                 Ok(None) => {
                     let cause = format!(
-                        "the connection ended after {} of {} bytes",
-                        self.done, self.descriptor.size
+                        "the connection ended after {} of {size} bytes",
+                        self.download.done()
                     );
                     return Ok(Some(NoAnswer { cause, retry: true }));
                 }
@@ -232,27 +306,25 @@ impl Download<'_> {
             let known = usize::try_from(skip).unwrap_or(usize::MAX).min(chunk.len());
             skip -= known as u64;
             let fresh = &chunk[known..];
-            if self.done + fresh.len() as u64 > self.descriptor.size {
+            if self.download.done() + fresh.len() as u64 > size {
                 return Err(RegistryError::TooLarge {
-                    what: what.to_owned(),
-                    host: endpoint.host.clone(),
-                    max: self.descriptor.size,
+                    what: self.fetch.what.clone(),
+                    host: self.endpoint.host.clone(),
+                    max: size,
                 });
             }
-            self.writer
-                .write_all(fresh)
-                .map_err(|error| self.writer.failed(error))?;
-            self.done += fresh.len() as u64;
+            self.download.write(fresh)?;
             self.tell(BYTES_PER_EVENT);
         }
     }
 
     fn tell(&mut self, step: u64) {
-        if let Some(progress) = self.progress
-            && self.done >= self.told + step
+        let done = self.download.done();
+        if let Some(progress) = self.fetch.progress
+            && done >= self.told + step
         {
-            self.told = self.done;
-            progress.transfer(self.descriptor, self.done);
+            self.told = done;
+            progress.transfer(self.fetch.descriptor, done);
         }
     }
 }

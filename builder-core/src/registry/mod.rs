@@ -66,7 +66,7 @@ pub use client::{Client, ClientOptions, Proxies};
 pub use config::{Endpoint, Registries};
 pub use credentials::{AuthFiles, Credential, Credentials, GivenCredential, Lookup, NoCredentials};
 pub use error::RegistryError;
-pub use fetch::Progress;
+pub use fetch::{Begun, Progress};
 pub use login::{Kept, LoginFile};
 pub use origins::{known_origins, note_origin};
 pub use pull::{Resolved, Source};

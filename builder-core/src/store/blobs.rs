@@ -19,14 +19,16 @@ use crate::digest::{Digest, DigestWriter};
 #[derive(Debug, Clone)]
 pub struct Blobs {
     pub(super) directory: PathBuf,
+    pub(super) downloads: PathBuf,
     pub(super) tmp: Arc<ProcessDir>,
     claims: Arc<Claims>,
 }
 
 impl Blobs {
-    pub(super) fn new(directory: PathBuf, tmp: Arc<ProcessDir>, claims: Arc<Claims>) -> Self {
+    pub(super) fn new(root: &Path, tmp: Arc<ProcessDir>, claims: Arc<Claims>) -> Self {
         Blobs {
-            directory,
+            directory: root.join("blobs/sha256"),
+            downloads: root.join("downloads"),
             tmp,
             claims,
         }

@@ -5,6 +5,7 @@
 //!   oci-layout, index.json, blobs/sha256/<hex>   an OCI image layout: other tools can read it as it is
 //!   cache/<kind>/<2 hex>/<hex>                   records (see `records`)
 //!   snapshots/                                   unpacked layers; belongs to the room `snapshot`
+//!   downloads/<hex>                              what has come of blobs that are not here yet (see `downloads`)
 //!   tmp/<start>-<random>/                        one directory a process, locked while it lives
 //!   locks/{sweep,tmp,index}                      what flock is taken on
 //! ```
@@ -27,6 +28,7 @@
 
 mod blobs;
 mod claims;
+mod downloads;
 mod error;
 mod lock;
 mod raw;
@@ -44,6 +46,7 @@ use std::sync::Arc;
 use crate::digest::ChainId;
 
 pub use blobs::{BlobWriter, Blobs};
+pub use downloads::Download;
 pub use error::StoreError;
 pub use lock::Lock;
 pub use raw::{Follower, RawBlobWriter};
@@ -94,9 +97,10 @@ impl Store {
         let tmp = Arc::new(tmp::ProcessDir::new(&root)?);
         let claims = Arc::new(Claims::new(&root, tmp.since()));
         init(&root, &tmp)?;
+        downloads::forget_old(&root.join("downloads"));
         Ok(Store {
             inner: Arc::new(Inner {
-                blobs: Blobs::new(root.join("blobs/sha256"), tmp.clone(), claims.clone()),
+                blobs: Blobs::new(&root, tmp.clone(), claims.clone()),
                 records: Records::new(root.join("cache"), tmp.clone(), claims.clone()),
                 root,
                 claims,
@@ -258,9 +262,10 @@ fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
     let Ok(entries) = fs::read_dir(root) else {
         return Ok(());
     };
-    const OURS: [&str; 9] = [
+    const OURS: [&str; 10] = [
         "blobs",
         "cache",
+        "downloads",
         "locks",
         "snapshots",
         "snapshots-copied",

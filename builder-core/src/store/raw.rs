@@ -50,7 +50,7 @@ impl RawBlobWriter {
             return Ok(size);
         };
         if let Some(followed) = &self.followed {
-            followed.change(|state| state.is_whole = true);
+            followed.whole();
         }
         let metadata = file.as_file().metadata();
         let size = metadata.map_err(at("read", file.path()))?.len();
@@ -61,7 +61,7 @@ impl RawBlobWriter {
     /// Returns a reader of what is written from now on; called before anything is written.
     pub fn follow(&mut self) -> Follower {
         let followed = self.followed.get_or_insert_default().clone();
-        Follower { followed, at: 0 }
+        Follower::new(followed)
     }
 
     /// Writes what is in memory to the file, which is made if there is none.
@@ -79,7 +79,7 @@ impl RawBlobWriter {
         };
         file.write_all(&self.start)?;
         if let Some(followed) = &self.followed {
-            followed.change(|state| state.written += self.start.len() as u64);
+            followed.has(self.start.len() as u64);
         }
         self.start.clear();
         Ok(file)
@@ -89,14 +89,14 @@ impl RawBlobWriter {
 impl Drop for RawBlobWriter {
     fn drop(&mut self) {
         if let Some(followed) = &self.followed {
-            followed.change(|state| state.is_over = true);
+            followed.end();
         }
     }
 }
 
 /// How far a writer has come.
 #[derive(Debug, Default)]
-struct Followed {
+pub(super) struct Followed {
     state: Mutex<Progress>,
     changed: Condvar,
 }
@@ -116,6 +116,25 @@ impl Followed {
         change(&mut self.state.lock().unwrap_or_else(PoisonError::into_inner));
         self.changed.notify_all();
     }
+
+    /// From now on it is read from `file`, of which so much is written.
+    pub(super) fn start(&self, file: File, written: u64) {
+        self.change(|state| (state.file, state.written) = (Some(Arc::new(file)), written));
+    }
+
+    /// So much more is written.
+    pub(super) fn has(&self, more: u64) {
+        self.change(|state| state.written += more);
+    }
+
+    pub(super) fn whole(&self) {
+        self.change(|state| state.is_whole = true);
+    }
+
+    /// Nothing more is written.
+    pub(super) fn end(&self) {
+        self.change(|state| state.is_over = true);
+    }
 }
 
 /// Reads a blob while it is written, and ends where it ends: what lies between the two is in the file, not in memory. A blob
@@ -124,6 +143,12 @@ impl Followed {
 pub struct Follower {
     followed: Arc<Followed>,
     at: u64,
+}
+
+impl Follower {
+    pub(super) fn new(followed: Arc<Followed>) -> Self {
+        Follower { followed, at: 0 }
+    }
 }
 
 impl Read for Follower {
@@ -164,7 +189,7 @@ impl Write for RawBlobWriter {
         }
         let n = file.write(buf)?;
         if let Some(followed) = &self.followed {
-            followed.change(|state| state.written += n as u64);
+            followed.has(n as u64);
         }
         Ok(n)
     }
