@@ -16,7 +16,7 @@
 #   W4  cold  20 trivial RUN steps; seconds for each RUN
 #   W5  cold  six stages with `RUN sleep 1`, and a COPY --from of each; six jobs where there is a flag for it
 #   W6  cold  pull and unpack the base of -r, one COPY, an OCI archive out; each tool's images and layers are removed before
-#   W7  cold  `pip install` on the base of -r, which is there; the index is the one that pip's environment names
+#   W7  cold  `pip install` on the base of -r, which is there; beside it pip alone, in the files of the base
 #   W8  cold  COPY of 100,000 small files, an OCI archive out
 #   W9  cold  COPY of one file of 4 GiB, an OCI archive out
 #
@@ -188,6 +188,22 @@ run_builder-empty() {
     local builder_store=$temp/builder-empty
     run_builder "$@"
 }
+# W7 without a builder: `pip` itself, in the files of the base, which are made anew each time.
+run_pip-alone() {
+    chroot "$temp/pip-alone" /usr/bin/env -i HOME=/root PATH=/usr/local/bin:/usr/bin:/bin \
+        sh -c "$(sed -n 's/^RUN //p' "$1/Dockerfile")"
+}
+before_pip-alone() {
+    rm -rf "$temp/pip-alone"
+    [ -d "$temp/python-files" ] || {
+        echo "FROM $python" >"$temp/python.Dockerfile"
+        "$program" build --root "$temp/python-store" --registries-conf "$temp/registries.conf" --quiet \
+            -f "$temp/python.Dockerfile" -o "type=local,dest=$temp/python-files" "$temp/probe"
+        cp /etc/resolv.conf /etc/hosts "$temp/python-files/etc/"
+    }
+    cp -a "$temp/python-files" "$temp/pip-alone"
+    mkdir -p "$temp/pip-alone/dev" && { [ -e "$temp/pip-alone/dev/null" ] || mknod -m 666 "$temp/pip-alone/dev/null" c 1 3; }
+}
 before_builder-empty() { rm -rf "$temp/builder-empty"; }
 
 # Limits that need no CAP_SYS_RESOURCE.
@@ -263,6 +279,7 @@ last_line() { grep -v '^[[:space:]]*$' "$log" | tail -1 || true; }
 
 title[builder]=$("$program" --version)
 title[builder-empty]="builder, empty store"
+title[pip-alone]="pip alone"
 timed run_builder "$temp/probe" cold '' || { cat "$log" >&2; exit 1; }
 commands+=(builder)
 # The peers take the base as an archive: they would name that of a layout after its path.
@@ -350,7 +367,10 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES DIVISOR WORDS
     local name=$1 context=$temp/context-$2 cold=$3 archive=$4 changes=$5 divisor=$6 out='' who round try at list
     local -A failed=()
     local -a all=("${commands[@]}")
-    [ "$name" != W3 ] || all+=(builder-empty)
+    case $name in
+        W3) all+=(builder-empty) ;;
+        W7) all+=(pip-alone) ;;
+    esac
     if [ ! -d "$context" ]; then
         say "the files of $2"
         "context_$2" "$context"
@@ -363,7 +383,7 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES DIVISOR WORDS
             who=${all[(at + round) % ${#all[@]}]}
             [ -z "${failed[$who]:-}" ] || continue
             rm -f "$temp/out.tar"
-            [ "$who" != builder-empty ] || before_builder-empty
+            case $who in builder-empty | pip-alone) "before_$who" >"$log" 2>&1 ;; esac
             [ "$name" != W6 ] || "empty_$who" >"$log" 2>&1 || true
             if [ -n "$archive" ]; then
                 out=$temp/out.tar
@@ -416,6 +436,7 @@ echo "Seconds: the median of $runs runs (the least–the most). $(nproc) cores."
 echo
 columns=("${commands[@]}")
 [[ ,$workloads, != *,W3,* ]] || columns+=(builder-empty)
+[[ ,$workloads, != *,W7,* ]] || columns+=(pip-alone)
 {
     printf '| workload |'
     for who in "${columns[@]}"; do printf ' %s |' "${title[$who]}"; done
@@ -428,7 +449,7 @@ columns=("${commands[@]}")
         for who in "${columns[@]}"; do
             value=${cell[$name,$who]:-}
             printf ' %s |' "${value:- }"
-            if [[ $who != builder* && -n ${middle[$name,$who]:-} ]]; then
+            if [[ $who != builder* && $who != *-alone && -n ${middle[$name,$who]:-} ]]; then
                 best=$(lowest ${best:+"$best"} "${middle[$name,$who]}")
             fi
         done

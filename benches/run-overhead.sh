@@ -42,7 +42,7 @@ trap clean EXIT
 trap 'exit 130' INT TERM
 
 bash "$here/../examples/hello/make-base.sh" "$temp/base" >/dev/null
-mkdir -p "$temp/context" "$temp/bundle"
+mkdir -p "$temp/context" "$temp/bundle" "$temp/probe"
 { echo "FROM $base"; for n in $(seq "$steps"); do echo "RUN true $n"; done; } >"$temp/context/Dockerfile"
 from=(--build-context "$base=oci-layout://$temp/base:latest")
 echo "FROM $base" >"$temp/base.Dockerfile"
@@ -69,7 +69,8 @@ run_buildah() {
     "${buildah_[@]}" bud --no-cache --layers --network host --isolation oci --runtime runc --ulimit nofile=1024:1024 \
         --ulimit nproc=1024:1024 -t result "$temp/context"
 }
-run_docker() { DOCKER_BUILDKIT=1 docker build --no-cache --network host -t overhead-result "$temp/context"; }
+docker=docker
+run_docker() { DOCKER_BUILDKIT=1 "$docker" build --no-cache --network host -t overhead-result "$temp/context"; }
 
 prepare_builder() { :; }
 prepare_bwrap() { command -v bwrap; }
@@ -81,7 +82,15 @@ prepare_runc() {
         mv "$temp/config.json" "$temp/bundle/config.json"
 }
 prepare_buildah() { command -v buildah && "${buildah_[@]}" pull -q "docker-archive:$temp/base.tar"; }
-prepare_docker() { [ -n "${DOCKER_HOST:-}" ] && docker load -i "$temp/base.tar"; }
+# A client may lack the plugin that it needs for BuildKit.
+prepare_docker() {
+    [ -n "${DOCKER_HOST:-}" ] || { echo "DOCKER_HOST is not set"; return 1; }
+    for docker in docker /usr/bin/docker; do
+        "$docker" load -i "$temp/base.tar"
+        DOCKER_BUILDKIT=1 "$docker" build -q -f "$temp/base.Dockerfile" "$temp/probe" && return
+    done
+    return 1
+}
 
 all=() notes=()
 for who in builder ${wanted//,/ }; do
