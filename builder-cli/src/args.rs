@@ -159,7 +159,7 @@ pub(crate) struct BuildArgs {
     /// Secret for RUN --mount=type=secret: id=ID,src=FILE or id=ID,env=NAME
     #[arg(long, value_name = "SECRET")]
     pub(crate) secret: Vec<String>,
-    /// Agent for RUN --mount=type=ssh: `default` or ID for that of SSH_AUTH_SOCK, or ID=SOCKET
+    /// Agent for RUN --mount=type=ssh: `default` or ID for that of SSH_AUTH_SOCK, ID=SOCKET, or keys: ID=KEYFILE[,KEYFILE…]
     #[arg(long, value_name = "SSH")]
     pub(crate) ssh: Vec<String>,
     #[command(flatten)]

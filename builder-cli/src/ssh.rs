@@ -1,60 +1,73 @@
-//! What `--ssh` gives: the socket of an agent, looked for now, so that a step never waits for one that is not there.
-//!
-//! Key files are for an agent to read: it asks for a passphrase, and no key is ever in this process.
+//! What `--ssh` gives: the socket of an agent, looked for now, so that a step never waits for one that is not there; or
+//! keys, read now. A passphrase is asked for by nobody here: such keys are for `ssh-agent`.
 
 use std::os::unix::fs::FileTypeExt;
-use std::path::PathBuf;
+
+use builder_core::solve::{SshKey, SshSource};
 
 use crate::environment::Environment;
 use crate::exit::Failure;
 
 const VARIABLE: &str = "SSH_AUTH_SOCK";
 
-/// Reads `ID` or `ID=SOCKET`.
-pub(crate) fn read(text: &str, environment: &Environment) -> Result<(String, PathBuf), Failure> {
+/// Reads `ID`, `ID=SOCKET` or `ID=KEYFILE[,KEYFILE…]`.
+pub(crate) fn read(text: &str, environment: &Environment) -> Result<(String, SshSource), Failure> {
     let wrong = |why: String| Failure::usage(format!("--ssh {text}: {why}"));
-    let (id, path) = parse(text).map_err(&wrong)?;
-    let path = match path {
-        Some(path) => path.to_owned(),
-        None => environment
+    let (id, mut paths) = parse(text).map_err(&wrong)?;
+    let usual;
+    if paths.is_empty() {
+        usual = environment
             .text(VARIABLE)?
             .filter(|path| !path.is_empty())
             .ok_or_else(|| {
                 wrong(format!(
-                    "{VARIABLE} is not set: start an agent (`eval $(ssh-agent); ssh-add`), or give --ssh {id}=SOCKET"
+                    "{VARIABLE} is not set: start an agent (`eval $(ssh-agent); ssh-add`), or give --ssh {id}=SOCKET \
+                     or --ssh {id}=KEYFILE"
                 ))
-            })?,
-    };
-    let metadata = std::fs::metadata(&path);
-    let kind = metadata
-        .map_err(|error| wrong(format!("cannot look at {path}: {error}")))?
-        .file_type();
-    if !kind.is_socket() {
-        return Err(wrong(format!(
-            "{path} is not the socket of an agent; for a key file start one, \
-             `eval $(ssh-agent); ssh-add {path}`, and give --ssh {id}"
-        )));
+            })?;
+        paths.push(&usual);
     }
-    let path = std::path::absolute(&path)
-        .map_err(|error| wrong(format!("cannot find {path}: {error}")))?;
-    Ok((id.to_owned(), path))
+    let mut keys = Vec::new();
+    for &path in &paths {
+        let metadata = std::fs::metadata(path)
+            .map_err(|error| wrong(format!("cannot look at {path}: {error}")))?;
+        if !metadata.file_type().is_socket() {
+            let key = SshKey::read(path).map_err(|error| {
+                wrong(match error.for_an_agent() {
+                    Some(_) => format!(
+                        "{error}; start an agent for it, `eval $(ssh-agent); ssh-add {path}`, and give --ssh {id}"
+                    ),
+                    None => error.to_string(),
+                })
+            })?;
+            keys.push(key);
+        } else if paths.len() > 1 {
+            return Err(wrong(format!(
+                "{path} is the socket of an agent, which stands alone: one agent, or key files"
+            )));
+        } else {
+            let path = std::path::absolute(path)
+                .map_err(|error| wrong(format!("cannot find {path}: {error}")))?;
+            return Ok((id.to_owned(), SshSource::Agent(path)));
+        }
+    }
+    Ok((id.to_owned(), SshSource::Keys(keys)))
 }
 
-fn parse(text: &str) -> Result<(&str, Option<&str>), String> {
-    let (id, path) = match text.split_once('=') {
-        Some((id, path)) => (id, Some(path)),
+fn parse(text: &str) -> Result<(&str, Vec<&str>), String> {
+    let (id, paths) = match text.split_once('=') {
+        Some((id, paths)) => (id, Some(paths)),
         None => (text, None),
     };
     if id.is_empty() {
-        return Err("`default`, ID or ID=SOCKET is expected".to_owned());
+        return Err("`default`, ID, ID=SOCKET or ID=KEYFILE[,KEYFILE…] is expected".to_owned());
     }
-    match path {
-        Some("") => Err("the socket after `=` is missing".to_owned()),
-        Some(path) if path.contains(',') => Err(format!(
-            "a list of key files is for an agent: `eval $(ssh-agent); ssh-add {}`, and give --ssh {id}",
-            path.replace(',', " ")
-        )),
-        path => Ok((id, path)),
+    match paths {
+        Some("") => Err("the socket or the key file after `=` is missing".to_owned()),
+        Some(paths) if paths.split(',').any(str::is_empty) => {
+            Err("a path between the commas is empty".to_owned())
+        }
+        paths => Ok((id, paths.into_iter().flat_map(|it| it.split(',')).collect())),
     }
 }
 
@@ -63,16 +76,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn agents() {
+    fn agents_and_keys() {
         for (text, expected) in [
-            ("default", Ok(("default", None))),
-            ("git", Ok(("git", None))),
-            ("git=/run/a", Ok(("git", Some("/run/a")))),
-            ("git=/run/a=b", Ok(("git", Some("/run/a=b")))),
+            ("default", Ok(("default", vec![]))),
+            ("git", Ok(("git", vec![]))),
+            ("git=/run/a", Ok(("git", vec!["/run/a"]))),
+            ("git=/run/a=b", Ok(("git", vec!["/run/a=b"]))),
+            ("git=a,b", Ok(("git", vec!["a", "b"]))),
             ("", Err("expected")),
             ("=/run/a", Err("expected")),
             ("git=", Err("missing")),
-            ("git=a,b", Err("ssh-add a b`, and give --ssh git")),
+            ("git=a,", Err("empty")),
         ] {
             match (parse(text), expected) {
                 (Err(message), Err(part)) => assert!(message.contains(part), "{text}: {message}"),

@@ -167,8 +167,8 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
         build = build.secret(id, value);
     }
     for text in &args.ssh {
-        let (id, socket) = ssh::read(text, environment)?;
-        build = build.ssh(id, socket);
+        let (id, source) = ssh::read(text, environment)?;
+        build = build.ssh(id, source);
     }
     if let Some(bytes) = args.max_layer_size {
         build = build.max_layer_bytes(bytes);

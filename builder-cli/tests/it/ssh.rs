@@ -1,4 +1,4 @@
-//! `RUN --mount=type=ssh`: a step asks an agent, by whoever builds, on every rung that is to be had.
+//! `RUN --mount=type=ssh`: a step asks an agent, by whoever builds, on every rung that is to be had; keys from files.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -170,6 +170,186 @@ fn a_step_asks_an_agent_and_changes_nothing_in_it() {
     }
 }
 
+/// Puts an OpenSSH program and its libraries beside the Dockerfile, as no image of a test has it.
+fn carry(program: &str, to: &Path) -> bool {
+    let found = std::env::split_paths(&std::env::var_os("PATH").unwrap_or_default())
+        .map(|directory| directory.join(program))
+        .find(|path| path.exists());
+    let Some(found) = found else { return false };
+    let Ok(linked) = Command::new("ldd").arg(&found).output() else {
+        return false;
+    };
+    let text = String::from_utf8_lossy(&linked.stdout).into_owned();
+    let libraries = text
+        .split_whitespace()
+        .filter(|it| it.starts_with('/') && Path::new(it).exists());
+    for file in libraries.map(Path::new).chain([found.as_path()]) {
+        let name = file.file_name().expect("a name").to_string_lossy();
+        let name = match name.starts_with("ld-linux") {
+            true => "ld.so".into(),
+            false => name,
+        };
+        fs::copy(file, to.join(&*name)).expect("copy");
+    }
+    to.join("ld.so").exists()
+}
+
+/// Kinds of keys, as `ssh-keygen` makes them, in all forms that are read.
+const KEYS: &[(&str, &[&str])] = &[
+    ("ed25519", &["-t", "ed25519", "-C", "a comment"]),
+    ("rsa", &["-t", "rsa", "-b", "2048"]),
+    ("rsa4096", &["-t", "rsa", "-b", "4096"]),
+    ("rsa-pem", &["-t", "rsa", "-b", "3072", "-m", "PEM"]),
+    ("rsa-pkcs8", &["-t", "rsa", "-b", "2048", "-m", "PKCS8"]),
+    ("p256", &["-t", "ecdsa", "-b", "256"]),
+    ("p256-pem", &["-t", "ecdsa", "-b", "256", "-m", "PEM"]),
+    ("p256-pkcs8", &["-t", "ecdsa", "-b", "256", "-m", "PKCS8"]),
+    ("p384", &["-t", "ecdsa", "-b", "384"]),
+    ("p384-pem", &["-t", "ecdsa", "-b", "384", "-m", "PEM"]),
+];
+
+/// `ssh-keygen`, for a key at `path`.
+fn make_key(path: &Path, args: &[&str], passphrase: &str) {
+    let made = Command::new("ssh-keygen")
+        .args(["-q", "-N", passphrase, "-f"])
+        .arg(path)
+        .args(args)
+        .status();
+    assert!(made.is_ok_and(|it| it.success()), "ssh-keygen {args:?}");
+}
+
+#[test]
+fn a_step_signs_with_key_files_and_sees_none() {
+    let Some(base) = fixture::base("ssh key files") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let context = temp.path().join("context");
+    fs::create_dir(&context).expect("mkdir");
+    if !fixture::has("ssh-keygen") || !carry("ssh-add", &context) {
+        return fixture::skip(
+            "ssh key files",
+            "ssh-add, ssh-keygen and ldd (Debian package openssh-client)",
+        );
+    }
+    let mut files = Vec::new();
+    for (name, args) in KEYS {
+        let path = temp.path().join(name);
+        make_key(&path, args, "");
+        let public = format!("{name}.pub");
+        fs::copy(path.with_extension("pub"), context.join(&public)).expect("copy");
+        files.push(path);
+    }
+    // `-T` signs with the agent and checks what came with the public key
+    let dockerfile = "\
+FROM busybox
+ENV SSH_ADD='/c/ld.so --library-path /c /c/ssh-add'
+RUN --mount=target=/c --mount=type=ssh,required \\
+    echo listed $($SSH_ADD -L | wc -l); $SSH_ADD -L | grep 'a comment'; \\
+    for key in /c/*.pub; do $SSH_ADD -T $key && echo usable ${key##*/}; done; \\
+    $SSH_ADD -D || echo refused
+";
+    fs::write(context.join("Dockerfile"), dockerfile).expect("write");
+    let store = temp.path().join("store");
+    let list: Vec<String> = files.iter().map(|it| it.display().to_string()).collect();
+    let mut command = fixture::build(base, &store);
+    command.arg(format!("--ssh=default={}", list.join(",")));
+    let ran = fixture::run(command.arg("--progress=plain").arg(&context));
+    assert_eq!(ran.code, Some(0), "{}", ran.stderr);
+    let mut expected = vec![format!("listed {}", KEYS.len()), "a comment".to_owned()];
+    expected.extend(KEYS.iter().map(|(name, _)| format!("usable {name}.pub")));
+    expected.push("refused".to_owned());
+    for line in expected {
+        assert!(ran.stderr.contains(&line), "{line}: {}", ran.stderr);
+    }
+    // no line of any key is in the store
+    for file in &files {
+        let text = fs::read_to_string(file).expect("read");
+        let line = text.lines().nth(3).expect("a fourth line");
+        let found = Command::new("grep")
+            .args(["-rlF", "-e", line])
+            .arg(&store)
+            .output();
+        assert_eq!(found.expect("grep").stdout, b"", "{}", file.display());
+    }
+}
+
+#[test]
+fn a_key_that_cannot_be_used_is_refused_before_anything_runs() {
+    if !fixture::has("ssh-keygen") {
+        return fixture::skip(
+            "ssh keys refused",
+            "ssh-keygen (Debian package openssh-client)",
+        );
+    }
+    let temp = fixture::temp_dir();
+    fs::write(temp.path().join("Dockerfile"), "FROM scratch\n").expect("write");
+    let kinds: &[(&str, &[&str], &str, &[&str])] = &[
+        (
+            "locked",
+            &["-t", "ed25519"],
+            "secret",
+            &["passphrase", "ssh-add"],
+        ),
+        (
+            "locked-pem",
+            &["-t", "rsa", "-m", "PEM"],
+            "secret",
+            &["passphrase", "ssh-add"],
+        ),
+        (
+            "locked-pkcs8",
+            &["-t", "rsa", "-m", "PKCS8"],
+            "secret",
+            &["passphrase"],
+        ),
+        (
+            "p521",
+            &["-t", "ecdsa", "-b", "521"],
+            "",
+            &["nistp521", "ssh-add"],
+        ),
+        (
+            "p521-pem",
+            &["-t", "ecdsa", "-b", "521", "-m", "PEM"],
+            "",
+            &["P-256", "ssh-add"],
+        ),
+        (
+            "small",
+            &["-t", "rsa", "-b", "1024"],
+            "",
+            &["2048", "ssh-add"],
+        ),
+        (
+            "small-pem",
+            &["-t", "rsa", "-b", "1024", "-m", "PEM"],
+            "",
+            &["2048"],
+        ),
+    ];
+    let refuse = |path: &Path, parts: &[&str]| {
+        let mut command = fixture::build(temp.path(), &temp.path().join("store"));
+        command.arg(format!("--ssh=git={}", path.display()));
+        let ran = fixture::run(command.arg(temp.path()));
+        assert_eq!(ran.code, Some(2), "{}: {}", path.display(), ran.stderr);
+        for part in parts {
+            assert!(ran.stderr.contains(part), "{part}: {}", ran.stderr);
+        }
+    };
+    for (name, args, passphrase, parts) in kinds {
+        let path = temp.path().join(name);
+        make_key(&path, args, passphrase);
+        refuse(&path, parts);
+        refuse(&path.with_extension("pub"), &["public key"]);
+    }
+    refuse(
+        &temp.path().join("Dockerfile"),
+        &["is not the file of a private key"],
+    );
+    refuse(temp.path(), &["cannot read"]);
+}
+
 #[test]
 fn what_is_no_agent_is_named() {
     let Some(base) = fixture::base("ssh errors") else {
@@ -190,7 +370,11 @@ fn what_is_no_agent_is_named() {
             vec!["`git` is required", "--ssh git", "Dockerfile:2"],
         ),
         (Some("git".to_owned()), 2, vec!["SSH_AUTH_SOCK is not set"]),
-        (Some(with(&file)), 2, vec!["ssh-add", "--ssh git"]),
+        (
+            Some(with(&file)),
+            2,
+            vec!["is not the file of a private key"],
+        ),
         (
             Some(with(&dir.path().join("no"))),
             2,

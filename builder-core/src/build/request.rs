@@ -18,7 +18,7 @@ use crate::image::{Platform, Reference};
 use crate::plan::{NamedContext, NetworkMode, PlanOptions};
 use crate::registry::ClientOptions;
 use crate::sandbox::{HelperPath, Standing};
-use crate::solve::NoCache;
+use crate::solve::{NoCache, SshSource};
 use crate::store::Store;
 
 /// Vertices that wait for the network or sleep cost nothing, so there may be many more than cores.
@@ -39,7 +39,7 @@ pub struct Build {
     pub(super) annotations: Vec<Annotation>,
     pub(super) attestations: Vec<Attestation>,
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
-    pub(super) ssh: BTreeMap<String, PathBuf>,
+    pub(super) ssh: BTreeMap<String, SshSource>,
     pub(super) no_cache: NoCache,
     pub(super) max_layer_bytes: Option<u64>,
     pub(super) gc: Option<Policy>,
@@ -202,10 +202,10 @@ impl Build {
         self
     }
 
-    /// Gives the socket of an ssh agent, for `RUN --mount=type=ssh`. Steps can list its keys and sign with them.
+    /// Gives the socket of an ssh agent, or keys, for `RUN --mount=type=ssh`. Steps can list the keys and sign with them.
     #[must_use]
-    pub fn ssh(mut self, id: impl Into<String>, socket: impl Into<PathBuf>) -> Self {
-        self.ssh.insert(id.into(), socket.into());
+    pub fn ssh(mut self, id: impl Into<String>, source: impl Into<SshSource>) -> Self {
+        self.ssh.insert(id.into(), source.into());
         self
     }
 

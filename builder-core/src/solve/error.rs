@@ -187,7 +187,7 @@ impl SolveErrorKind {
                     .to_owned(),
             ),
             SolveErrorKind::MissingSsh { id } => Some(format!(
-                "give it with --ssh {id} (the agent of SSH_AUTH_SOCK) or --ssh {id}=SOCKET"
+                "give it with --ssh {id} (the agent of SSH_AUTH_SOCK), --ssh {id}=SOCKET or --ssh {id}=KEYFILE"
             )),
             SolveErrorKind::SshAgent { .. } => Some(
                 "is it still there? `ssh-add -l` asks it; `eval $(ssh-agent)` starts another"

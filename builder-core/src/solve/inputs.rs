@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use tokio_util::sync::CancellationToken;
 
 use super::entitlement::Entitlement;
+use super::run_step::SshSource;
 use crate::digest::Digest;
 use crate::export::Compressor;
 use crate::plan::{Base, Input, Plan};
@@ -84,8 +85,8 @@ pub struct Inputs {
     pub contexts: BTreeMap<Option<String>, ContextDir>,
     /// By id. Never hashed, recorded or shown.
     pub secrets: BTreeMap<String, Vec<u8>>,
-    /// Sockets of ssh agents, by id; never hashed or recorded either.
-    pub ssh: BTreeMap<String, PathBuf>,
+    /// By id; never hashed or recorded either.
+    pub ssh: BTreeMap<String, SshSource>,
     pub store: Store,
     pub snapshots: Arc<dyn Snapshotter>,
     /// Knows which layers outputs will want compressed.

@@ -44,7 +44,7 @@ pub use file::FileError;
 pub use force::{Forced, NoCache, forced};
 pub use inputs::{ContextDir, Inputs, Origin, SolveOptions};
 pub use layers::image_layers;
-pub use run_step::{FailedStep, SecretUse};
+pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource};
 pub(crate) use run_step::{
     LOCK as FAILED_STEP_LOCK, directory as failed_step_directory, forget as forget_failed_step,
 };

@@ -32,6 +32,7 @@ use cache_mount::Caches;
 pub use failed::{FailedStep, SecretUse};
 pub(crate) use failed::{LOCK, directory, forget};
 use process::{Stop, StopOnDrop, end_of_time, run_process};
+pub use ssh::{SshKey, SshKeyError, SshSource};
 
 /// Runs `op` on `parent` and returns the layer it made.
 pub(super) async fn run(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Layer, SolveErrorKind> {

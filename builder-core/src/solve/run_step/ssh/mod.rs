@@ -1,12 +1,17 @@
-//! `--mount=type=ssh`: a socket of the step's own, behind which the caller's agent answers.
+//! `--mount=type=ssh`: a socket of the step's own, behind which the caller's agent answers, or one of ours.
 //!
 //! ```text
 //! a process of the step ──▶ the step's socket ──relay──▶ the agent's socket
+//!                                                └─────▶ keys from files (`key`), by an agent in this process (`agent`)
 //! ```
 //!
 //! The agent trusts whoever reaches its socket; a step is not to be trusted that far. So the agent's own socket is
 //! never in a step: only requests to list keys and to sign pass, all others (to add or remove keys, to lock, and
-//! extensions) are answered as an agent answers what it does not do. The socket goes with the step.
+//! extensions) are answered as an agent answers what it does not do. The socket goes with the step. Of keys from files
+//! a step sees the public half and signatures: the private one stays in this process.
+
+mod agent;
+mod key;
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -23,6 +28,7 @@ use tokio::task::JoinHandle;
 use super::SolveErrorKind;
 use crate::sandbox::{self, MountSource};
 use crate::solve::inputs::Inputs;
+pub use key::{SshKey, SshKeyError};
 
 /// The variable that tells programs where their agent is.
 pub(super) const VARIABLE: &str = "SSH_AUTH_SOCK";
@@ -34,8 +40,22 @@ const MAX_CONNECTIONS: usize = 32;
 
 const REQUEST_IDENTITIES: u8 = 11;
 const SIGN_REQUEST: u8 = 13;
-/// A message: its length, then its one byte, SSH_AGENT_FAILURE.
-const FAILURE: [u8; 5] = [0, 0, 0, 1, 5];
+const FAILURE: u8 = 5;
+
+/// Who answers a step that has an ssh mount.
+#[derive(Debug, Clone)]
+pub enum SshSource {
+    /// The agent behind this socket.
+    Agent(PathBuf),
+    /// The builder itself, with these keys.
+    Keys(Vec<SshKey>),
+}
+
+impl<P: Into<PathBuf>> From<P> for SshSource {
+    fn from(socket: P) -> Self {
+        SshSource::Agent(socket.into())
+    }
+}
 
 /// Who may use the step's socket.
 #[derive(Debug, Clone, Copy)]
@@ -59,20 +79,24 @@ impl Drop for Socket {
     }
 }
 
-/// Opens a socket for a step, to be seen at `target`, and relays what comes to `agent`.
+/// Opens a socket for a step, to be seen at `target`, and relays what comes to `source`.
 pub(super) fn open(
     inputs: &Inputs,
     id: &str,
-    agent: &Path,
+    source: &SshSource,
     target: &Path,
     access: Access,
 ) -> Result<Socket, SolveErrorKind> {
-    // now: a program in the step would only say that it found no keys
-    std::os::unix::net::UnixStream::connect(agent).map_err(|source| SolveErrorKind::SshAgent {
-        id: id.to_owned(),
-        socket: agent.to_owned(),
-        source,
-    })?;
+    if let SshSource::Agent(agent) = source {
+        // now: a program in the step would only say that it found no keys
+        std::os::unix::net::UnixStream::connect(agent).map_err(|source| {
+            SolveErrorKind::SshAgent {
+                id: id.to_owned(),
+                socket: agent.to_owned(),
+                source,
+            }
+        })?;
+    }
     let failed = |error: io::Error| SolveErrorKind::io("make a socket for an ssh agent", error);
     let place = tempfile::Builder::new()
         .prefix("ssh-")
@@ -80,7 +104,7 @@ pub(super) fn open(
         .map_err(failed)?;
     let path = place.path().join("agent");
     let listener = listen(place.path(), &path, access).map_err(failed)?;
-    let relay = tokio::runtime::Handle::current().spawn(relay(listener, agent.to_owned()));
+    let relay = tokio::runtime::Handle::current().spawn(relay(listener, source.clone()));
     Ok(Socket {
         mount: sandbox::Mount {
             target: target.to_owned(),
@@ -110,7 +134,7 @@ fn listen(directory: &Path, path: &Path, access: Access) -> io::Result<UnixListe
     UnixListener::from_std(listener)
 }
 
-async fn relay(listener: UnixListener, agent: PathBuf) {
+async fn relay(listener: UnixListener, source: SshSource) {
     let places = Arc::new(Semaphore::new(MAX_CONNECTIONS));
     // ends with this task
     let mut connections = tokio::task::JoinSet::new();
@@ -121,11 +145,14 @@ async fn relay(listener: UnixListener, agent: PathBuf) {
             continue;
         };
         while connections.try_join_next().is_some() {}
-        let agent = agent.clone();
+        let source = source.clone();
         connections.spawn(async move {
             let _place = place;
             // whichever side is gone: the other one sees its connection end
-            let _ = serve(client, &agent).await;
+            let _ = match &source {
+                SshSource::Agent(agent) => serve(client, agent).await,
+                SshSource::Keys(keys) => serve_keys(client, keys).await,
+            };
         });
     }
 }
@@ -139,8 +166,16 @@ async fn serve(mut client: UnixStream, agent: &Path) -> io::Result<()> {
             let reply = message(&mut agent).await?;
             client.write_all(&framed(&reply)).await?;
         } else {
-            client.write_all(&FAILURE).await?;
+            client.write_all(&framed(&[FAILURE])).await?;
         }
+    }
+}
+
+async fn serve_keys(mut client: UnixStream, keys: &[SshKey]) -> io::Result<()> {
+    loop {
+        let request = message(&mut client).await?;
+        let reply = agent::answer(keys, &request);
+        client.write_all(&framed(&reply)).await?;
     }
 }
 
