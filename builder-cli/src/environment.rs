@@ -77,16 +77,16 @@ impl Environment {
 
     /// Returns the files that say which hosts stand for which names, in order; a later one wins.
     ///
-    /// The user's own file stands for the system's, as with containers' other tools.
+    /// The user's own file stands for the system's, and the directories add to it, as with containers' other tools.
     pub(crate) fn registries_files(&self, flag: Option<PathBuf>) -> Result<Vec<PathBuf>, Failure> {
         let own = self.user_dir("XDG_CONFIG_HOME", ".config");
-        let own = own.map(|dir| dir.join("containers/registries.conf"));
-        let mut files = match own.filter(|file| file.exists()) {
-            Some(own) => vec![own],
-            None => ["registries.conf", "registries.conf.d"]
-                .map(|name| PathBuf::from("/etc/containers").join(name))
-                .to_vec(),
-        };
+        let own = own.map(|dir| dir.join("containers"));
+        let own_file = own.as_ref().map(|dir| dir.join("registries.conf"));
+        let system = PathBuf::from("/etc/containers");
+        let file = own_file.filter(|file| file.exists());
+        let mut files = vec![file.unwrap_or_else(|| system.join("registries.conf"))];
+        let dirs = [Some(system), own].into_iter().flatten();
+        files.extend(dirs.map(|dir| dir.join("registries.conf.d")));
         if let Some(file) = flag.or_else(|| self.path("CONTAINERS_REGISTRIES_CONF")) {
             if !file.exists() {
                 let file = file.display();

@@ -3,7 +3,7 @@
 use builder_core::images::{CopyOptions, Location};
 use builder_core::registry::Client;
 
-use super::store::{open_with, options, platform, with_creds, with_progress};
+use super::store::{host, open_with, options, platform, with_creds, with_progress};
 use crate::args::images::CopyArgs;
 use crate::environment::Environment;
 use crate::exit::Failure;
@@ -32,7 +32,13 @@ pub(super) fn run(args: CopyArgs, environment: &Environment) -> Result<(), Failu
         }
         (_, Some(_)) => Err(Failure::usage("credentials are for docker:// alone")),
     };
-    let source = given(&from, args.src_creds.as_deref())?;
+    let source = match (&from, args.src_creds.as_deref()) {
+        (Location::Registry(name), Some(creds)) => {
+            let host = host(&common, name)?;
+            Some(with_creds(common.clone(), &host, creds)?)
+        }
+        (_, creds) => given(&from, creds)?,
+    };
     let target = given(&to, args.dest_creds.as_deref())?;
     let client = Client::new(source.unwrap_or_else(|| common.clone()));
     let target = match target {

@@ -1,6 +1,6 @@
 //! `builder pull`.
 
-use super::store::{name, open_with, options, platform, with_progress};
+use super::store::{host, name, open_with, options, platform, with_creds, with_progress};
 use crate::args::images::PullArgs;
 use crate::environment::Environment;
 use crate::exit::Failure;
@@ -19,8 +19,11 @@ pub(super) fn run(args: PullArgs, environment: &Environment) -> Result<(), Failu
         ));
     }
     let platform = platform(args.platform.as_deref())?;
-    let creds = args.creds.as_deref().map(|it| (wanted.domain(), it));
-    let options = options(args.registry, creds, environment)?;
+    let mut options = options(args.registry, None, environment)?;
+    if let Some(creds) = &args.creds {
+        let host = host(&options, &wanted)?;
+        options = with_creds(options, &host, creds)?;
+    }
     let images = open_with(args.store, options, environment)?;
     let pulled = with_progress(args.quiet, environment, async |events| {
         let names = match args.all_tags {

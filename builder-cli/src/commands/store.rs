@@ -31,6 +31,21 @@ pub(super) fn open_with(
     Ok(Images::new(store, Client::new(options)))
 }
 
+/// Returns the registry that credentials for `name` are for.
+pub(super) fn host(options: &ClientOptions, name: &Reference) -> Result<String, Failure> {
+    let names = options.registries.names(name);
+    match names
+        .map_err(|error| Failure::usage(error.to_string()))?
+        .as_slice()
+    {
+        [name] => Ok(name.domain().to_owned()),
+        _ => Err(Failure::usage(format!(
+            "credentials for `{}`: write the name with its registry, since it may be another's",
+            name.familiar()
+        ))),
+    }
+}
+
 /// Says how registries are spoken to; `creds` are for `host`.
 pub(super) fn options(
     args: RegistryArgs,

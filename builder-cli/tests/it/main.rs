@@ -16,6 +16,7 @@
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
 //! | `exports`     | streams, metadata, annotations, several platforms                          |
 //! | `engines`     | Docker and Podman are sent the layers that they lack, and run what came    |
+//! | `short_names` | aliases and search registries of `registries.conf`                         |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
 //! | `container`   | where namespaces are refused, as in a default container: chroot, or no RUN |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
@@ -64,6 +65,7 @@ mod outputs;
 mod peers;
 mod prune;
 mod rungs;
+mod short_names;
 mod ssh;
 mod steps;
 mod stress;

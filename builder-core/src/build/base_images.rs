@@ -21,10 +21,12 @@ impl Bases {
     pub(super) async fn resolve(&self, base: &Base) -> Result<Resolved, RegistryError> {
         let platform = base.platform();
         match base {
-            Base::Image { reference, .. } => {
-                let reference: Reference = reference
-                    .parse()
-                    .map_err(|_| RegistryError::not_a_name(reference))?;
+            Base::Image {
+                reference, short, ..
+            } => {
+                let wrong = |_| RegistryError::not_a_name(reference);
+                let written = short.as_ref().unwrap_or(reference);
+                let reference: Reference = written.parse().map_err(wrong)?;
                 self.image(&reference, platform).await
             }
             Base::Named { name, .. } => match self.named.get(name) {
@@ -43,17 +45,12 @@ impl Bases {
         platform: &Platform,
     ) -> Result<Resolved, RegistryError> {
         // What was built here under this name wins, as an image of the engine does for Docker.
-        let local = match self.store.resolve(reference) {
-            Ok(local) => local,
-            Err(StoreError::NotFound { .. }) => None,
-            Err(error) => return Err(error.into()),
-        };
         let blobs = self.store.blobs();
-        if local.is_none() {
+        let Some(local) = self.local_name(reference)? else {
             return self.client.resolve(reference, platform, blobs).await;
-        }
+        };
         let root = self.store.root().to_owned();
-        let local = self.layout(root, Some(reference.to_string()), platform);
+        let local = self.layout(root, Some(local.to_string()), platform);
         // What is here may be for another platform: a pull keeps one.
         let lacking = match local.await {
             Ok(found) => {
@@ -75,6 +72,24 @@ impl Bases {
         };
         let elsewhere = self.client.resolve(reference, platform, blobs).await;
         elsewhere.map_err(|_| lacking)
+    }
+
+    /// Returns the name under which the store has the image: as it is, or what a short name stands for.
+    fn local_name(&self, reference: &Reference) -> Result<Option<Reference>, RegistryError> {
+        let has = |name: &Reference| match self.store.resolve(name) {
+            Ok(found) => Ok(found.is_some()),
+            Err(StoreError::NotFound { .. }) => Ok(false),
+            Err(error) => Err(error),
+        };
+        if has(reference)? {
+            return Ok(Some(reference.clone()));
+        }
+        for name in self.client.names(reference)? {
+            if has(&name)? {
+                return Ok(Some(name));
+            }
+        }
+        Ok(None)
     }
 
     async fn layout(

@@ -47,6 +47,35 @@ pub struct Reference {
     path: String,
     tag: Option<String>,
     digest: Option<Digest>,
+    short: Short,
+}
+
+/// The repository as it was written, where that was without a registry. Never makes two references differ.
+#[derive(Debug, Clone, Default)]
+struct Short(Option<String>);
+
+impl PartialEq for Short {
+    fn eq(&self, _: &Self) -> bool {
+        true
+    }
+}
+
+impl Eq for Short {}
+
+impl PartialOrd for Short {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for Short {
+    fn cmp(&self, _: &Self) -> std::cmp::Ordering {
+        std::cmp::Ordering::Equal
+    }
+}
+
+impl std::hash::Hash for Short {
+    fn hash<H: std::hash::Hasher>(&self, _: &mut H) {}
 }
 
 impl Reference {
@@ -71,6 +100,33 @@ impl Reference {
 
     pub fn digest(&self) -> Option<Digest> {
         self.digest
+    }
+
+    /// Returns the repository as it was written, without tag and digest, where it was written without a registry.
+    pub fn short_name(&self) -> Option<&str> {
+        self.short.0.as_deref()
+    }
+
+    /// Returns the reference without its registry, where it was written so.
+    pub fn short(&self) -> Option<String> {
+        let name = self.short_name()?;
+        let full = self.to_string();
+        let rest = full.strip_prefix(&self.repository())?;
+        Some(format!("{name}{rest}"))
+    }
+
+    /// Returns the image with this tag and digest in another repository.
+    ///
+    /// # Errors
+    /// Where `repository` is not the name of one.
+    pub fn moved_to(&self, repository: &str) -> Result<Self, ReferenceError> {
+        let there: Reference = repository.parse()?;
+        Ok(Reference {
+            tag: self.tag.clone(),
+            digest: self.digest,
+            short: Short::default(),
+            ..there
+        })
     }
 
     /// Returns the same repository's `tag`, without a digest.
@@ -156,9 +212,9 @@ impl FromStr for Reference {
                 }
             },
         };
-        let (domain, rest) = match rest.split_once('/') {
-            Some((first, rest)) if is_domain_like(first) => (first, rest),
-            _ => (DEFAULT_DOMAIN, rest),
+        let (domain, rest, is_short) = match rest.split_once('/') {
+            Some((first, rest)) if is_domain_like(first) => (first, rest, false),
+            _ => (DEFAULT_DOMAIN, rest, true),
         };
         let domain = if domain == LEGACY_DOMAIN {
             DEFAULT_DOMAIN
@@ -183,6 +239,7 @@ impl FromStr for Reference {
         if let Some(wrong) = tag.filter(|it| !is_tag(it)) {
             return Err(part("tag", wrong));
         }
+        let short = Short(is_short.then(|| path.to_owned()));
         let path = if domain == DEFAULT_DOMAIN && !path.contains('/') {
             format!("library/{path}")
         } else {
@@ -202,6 +259,7 @@ impl FromStr for Reference {
             path,
             tag,
             digest,
+            short,
         })
     }
 }

@@ -94,6 +94,10 @@ impl Images {
             Location::Registry(name) if options.all => {
                 let tree = self.client.resolve_all(name, blobs).await?;
                 let parts = tree.contents.blobs.iter();
+                let name = match &tree.source {
+                    Source::Registry { reference, .. } => reference,
+                    Source::Local { .. } => name,
+                };
                 let origins = parts.map(|it| (it.digest, vec![name.clone()])).collect();
                 return Ok(Found {
                     top: tree.top,
@@ -103,7 +107,8 @@ impl Images {
             }
             Location::Registry(name) => {
                 let found = self.client.resolve(name, &options.platform, blobs).await?;
-                return Ok(Found::one(found, Some(name)));
+                let name = found.reference.clone().unwrap_or_else(|| name.clone());
+                return Ok(Found::one(found, Some(&name)));
             }
             Location::OciDirectory { path, name }
             | Location::OciArchive { path, name }

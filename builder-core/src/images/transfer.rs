@@ -54,6 +54,8 @@ impl Images {
     ) -> Result<Pulled, ImagesError> {
         let blobs = self.store.blobs();
         let found = self.client.resolve(name, platform, blobs).await?;
+        // A short name may stand for another's.
+        let name = found.reference.as_ref().unwrap_or(name);
         let layers = found.layers.iter().zip(&found.config.diff_ids);
         let fetched = layers.map(|(layer, diff_id)| {
             let found = &found;
@@ -95,8 +97,17 @@ impl Images {
     /// # Errors
     /// What the registry says.
     pub async fn remote_tags(&self, name: &Reference) -> Result<Vec<Reference>, ImagesError> {
-        let tags = self.client.tags(name).await?;
-        tags.iter().map(|tag| Ok(name.with_tag(tag)?)).collect()
+        let mut outcome = Ok(Vec::new());
+        for name in self.client.names(name)? {
+            match self.client.tags(&name).await {
+                Err(error) => outcome = Err(error.into()),
+                Ok(tags) => {
+                    let named = tags.iter().map(|tag| Ok(name.with_tag(tag)?));
+                    return named.collect();
+                }
+            }
+        }
+        outcome
     }
 
     /// Pushes the image that has this name here; `platform` chooses from an index.

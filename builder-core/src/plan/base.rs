@@ -10,6 +10,9 @@ pub enum Base {
     /// An image of a registry (or of the store).
     Image {
         reference: String,
+        /// The same without a registry, where it was written so: which one is meant is for configuration to say.
+        #[serde(skip)]
+        short: Option<String>,
         platform: Platform,
     },
     /// A named context that is an image.
@@ -21,6 +24,7 @@ impl Base {
     pub fn image(reference: &Reference, platform: &Platform) -> Base {
         Base::Image {
             reference: reference.to_string(),
+            short: reference.short(),
             platform: platform.clone(),
         }
     }

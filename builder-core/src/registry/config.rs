@@ -4,8 +4,7 @@
 //! `[[registry.mirror]]` (`location`, `insecure`, `pull-from-mirror`). Of several entries the one with the
 //! longest matching prefix counts; one in a later file replaces an earlier one of the same prefix.
 //!
-//! Left aside, since Docker's reading of names wins (see the room's header):
-//! `unqualified-search-registries`, `short-name-mode`, `[aliases]`; and `credential-helpers`.
+//! What it says of short names is in `short_names`. Left aside: `credential-helpers`.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -15,12 +14,14 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::RegistryError;
+use super::short_names::{ShortNames, ShortNamesTable};
 use crate::image::Reference;
 
 /// What the configuration says of registries.
 #[derive(Debug, Clone, Default)]
 pub struct Registries {
     by_prefix: BTreeMap<String, Registry>,
+    pub(super) short_names: ShortNames,
 }
 
 /// One place to ask for a name.
@@ -64,6 +65,8 @@ struct Document {
     registry: Vec<RegistryTable>,
     /// Version 1 of the format.
     registries: Option<toml::Value>,
+    #[serde(flatten)]
+    short_names: ShortNamesTable,
 }
 
 #[derive(Deserialize)]
@@ -142,6 +145,9 @@ impl Registries {
             let why = "`[registries]` is version 1 of the format, only version 2 is supported";
             return Err(bad(why.to_owned()));
         }
+        self.short_names
+            .add(file, document.short_names)
+            .map_err(bad)?;
         for table in document.registry {
             let location = table.location.trim_end_matches('/').to_owned();
             let prefix = match table.prefix.trim_end_matches('/') {
@@ -271,8 +277,6 @@ mod tests {
     use super::*;
 
     const CONF: &str = r#"
-        unqualified-search-registries = ["quay.io"]
-        short-name-mode = "enforcing"
         [aliases]
         "python" = "evil.io/python"
         [[registry]]

@@ -42,6 +42,17 @@ pub enum RegistryError {
     },
     #[error("{host} breaks the protocol: {why}")]
     Protocol { host: String, why: String },
+    #[error(
+        "`{name}` is a short name, which may be {}: write the name with its registry, or an alias for it in {file}",
+        registries.iter().map(|it| format!("{it}/{name}")).collect::<Vec<_>>().join(", "), file = file.display()
+    )]
+    AmbiguousName {
+        name: String,
+        registries: Vec<String>,
+        file: PathBuf,
+    },
+    #[error("no search registry has `{name}`: {}", why.join("; "))]
+    Nowhere { name: String, why: Vec<String> },
     #[error("{reference} is blocked by the registries configuration ({file})", file = file.display())]
     Blocked { reference: String, file: PathBuf },
     #[error("{what} has no image for {platform}; there are: {}", list(available))]

@@ -6,9 +6,8 @@
 //! [`Client::push`] is the way back: what a registry has is not sent, what it has elsewhere is mounted.
 //!
 //! Speaks the OCI distribution spec 1.1, and what registries of before need. Where that leaves a choice:
-//! - *Names* are read as Docker reads them: `python` is Docker Hub's. `unqualified-search-registries` and
-//!   `[aliases]` of `registries.conf` are therefore not followed: a Dockerfile must mean the same everywhere.
-//!   What that file says of mirrors, rewriting, blocking and insecure registries is (see [`Registries`]).
+//! - *Names* are read as Docker reads them: `python` is Docker Hub's, unless `registries.conf` says otherwise of short
+//!   names. That file is followed in mirrors, rewriting, blocking and insecure registries, too (see [`Registries`]).
 //! - *Plain HTTP* is spoken to a loopback registry (`localhost`, `127.0.0.0/8`, `::1`), HTTPS there only
 //!   where HTTP gets no sensible answer. A registry marked `insecure` is tried with HTTPS whose certificate
 //!   is not verified, then with HTTP. Any other gets HTTPS with a verified certificate, and nothing else; so does any
@@ -29,7 +28,8 @@
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
 //! | `pull`, `tree`, `fetch`, `push`, `upload`, `manage`, `origins` | what is asked for        |
 //! | `documents`               | what is held of a document before it is believed?             |
-//! | `config`, `layout`        | which hosts stand for a name; images on disk                  |
+//! | `config`, `short_names`   | which hosts stand for a name; which names for a short one     |
+//! | `layout`                  | images on disk                                                |
 
 mod attempts;
 mod auth;
@@ -50,6 +50,7 @@ mod origins;
 mod part;
 mod pull;
 mod push;
+mod short_names;
 mod token;
 mod transport;
 mod tree;

@@ -23,7 +23,7 @@ pub(super) const MAX_INDEX_DEPTH: usize = 3;
 /// An image's documents, verified and stored; its layers may still be elsewhere.
 #[derive(Debug, Clone)]
 pub struct Resolved {
-    /// As asked for; `None` for an image of a layout or an archive.
+    /// As asked for, or what a short name came to; `None` for an image of a layout or an archive.
     pub reference: Option<Reference>,
     /// What the name stands for: an index or a manifest.
     pub digest: Digest,
@@ -53,11 +53,21 @@ impl Client {
     /// Finds the image that `reference` stands for on `platform`; its documents are then in `blobs`.
     ///
     /// Mirrors are asked in order, then the source; documents that are stored already are not fetched. A
-    /// reference with a digest is asked for by that, whatever its tag says.
+    /// reference with a digest is asked for by that, whatever its tag says. A short name may come to be another's.
     ///
     /// # Errors
     /// What the source says, if no mirror has a better answer.
     pub async fn resolve(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+        blobs: &Blobs,
+    ) -> Result<Resolved, RegistryError> {
+        let ask = |name| async move { self.resolve_name(&name, platform, blobs).await };
+        self.first(reference, ask).await
+    }
+
+    async fn resolve_name(
         &self,
         reference: &Reference,
         platform: &Platform,

@@ -26,6 +26,11 @@ impl Client {
         reference: &Reference,
         blobs: &Blobs,
     ) -> Result<Tree, RegistryError> {
+        let ask = |name| async move { self.tree_of(&name, blobs).await };
+        self.first(reference, ask).await
+    }
+
+    async fn tree_of(&self, reference: &Reference, blobs: &Blobs) -> Result<Tree, RegistryError> {
         let mut outcome = None;
         for endpoint in self.inner.options.registries.endpoints(reference)? {
             let found = self.tree(&endpoint, reference, blobs).await;
