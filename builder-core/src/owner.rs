@@ -55,6 +55,11 @@ impl Owner {
         self == Owner::default()
     }
 
+    /// Not a pipe.
+    pub(crate) fn is_device(self) -> bool {
+        self.node.is_some_and(|node| node.kind != FileType::Fifo)
+    }
+
     pub(crate) fn to_bytes(self) -> Vec<u8> {
         let Owner { uid, gid, node } = self;
         let Some(Node { kind, major, minor }) = node else {

@@ -43,6 +43,8 @@ struct NewDescriptor {
 const RECEIVE: u64 = 0xc050_2100;
 const SEND: u64 = 0xc018_2101;
 const ADD_DESCRIPTOR: u64 = 0x4018_2103;
+const SET_FLAGS: u64 = 0x4008_2104;
+const WAKE_AT_ONCE: u64 = 1;
 const NEW_LISTENER: u64 = 1 << 3;
 const WAIT_KILLABLE: u64 = 1 << 5;
 const CONTINUE: u32 = 1;
@@ -104,6 +106,13 @@ pub(crate) fn can_ask() -> bool {
         )
     };
     done == 0
+}
+
+/// Has caller and answerer run on the same processor, in turn: a call takes a third of the time. A kernel before 6.6
+/// does not know how.
+pub(crate) fn wake_at_once(listener: impl AsFd) {
+    // SAFETY: the third argument is a plain number.
+    unsafe { libc::ioctl(listener.as_fd().as_raw_fd(), SET_FLAGS as _, WAKE_AT_ONCE) };
 }
 
 /// Waits for the next call.

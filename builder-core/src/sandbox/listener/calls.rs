@@ -1,12 +1,14 @@
 //! From the numbers of a system call to what is asked.
 
+use rustix::fs::OFlags;
+
 use super::ids::Set;
 use crate::sys::Notice;
 
 /// What a step's process asks the listener.
 ///
-/// A step's reads can be made known in the same way later (`openat` without `O_CREAT`, `readlinkat`, `getdents64`): a
-/// new kind here, and the filter's list.
+/// A step's reads can be made known in the same way later (`Open` is asked already; `readlinkat`, `getdents64`): a new
+/// kind here, and the filter's list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Asked {
     SetOwner {
@@ -18,6 +20,15 @@ pub(super) enum Asked {
         at: Place,
         into: u64,
         form: Form,
+    },
+    Open {
+        at: Place,
+        how: How,
+    },
+    /// openat2: where its `struct open_how` is.
+    OpenBy {
+        at: Place,
+        how: u64,
     },
     Make {
         /// Never followed.
@@ -61,15 +72,64 @@ pub(super) enum Place {
     },
 }
 
+impl Place {
+    pub(super) fn not_followed(self) -> Place {
+        match self {
+            Place::Open(_) => self,
+            Place::Path {
+                dir,
+                address,
+                empty,
+                follow: _,
+            } => Place::Path {
+                dir,
+                address,
+                empty,
+                follow: false,
+            },
+        }
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Form {
     Stat,
     Statx { flags: i32, mask: u32 },
 }
 
+/// How a file is opened.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct How {
+    pub(super) flags: OFlags,
+    pub(super) mode: u32,
+}
+
+impl How {
+    fn new(flags: u32, mode: u32) -> How {
+        let flags = OFlags::from_bits_retain(flags);
+        How { flags, mode }
+    }
+
+    /// As the kernel reads it: flags, mode, and how paths are to be looked up.
+    pub(super) fn from_bytes(bytes: [u8; 24]) -> (How, u64) {
+        let number = |nth: usize| {
+            let mut eight = [0; 8];
+            eight.copy_from_slice(&bytes[8 * nth..8 * nth + 8]);
+            u64::from_ne_bytes(eight)
+        };
+        let half = |number: u64| (number & 0xffff_ffff) as u32;
+        (How::new(half(number(0)), half(number(1))), number(2))
+    }
+
+    /// The call fails where the file is there.
+    pub(super) fn only_new(self) -> bool {
+        self.flags.contains(OFlags::CREATE | OFlags::EXCL)
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Make {
-    File { flags: i32, mode: u32 },
+    File(How),
     Directory { mode: u32 },
     Link { target: u64 },
     Node { mode: u32, device: u64 },
@@ -120,12 +180,13 @@ pub(super) fn asked(notice: &Notice) -> Asked {
                 mask: id(d),
             },
         },
-        libc::SYS_openat => Asked::Make {
-            at: at(a, b, 0, false),
-            what: Make::File {
-                flags: int(c),
-                mode: id(d),
-            },
+        libc::SYS_openat => Asked::Open {
+            at: at(a, b, 0, true),
+            how: How::new(id(c), id(d)),
+        },
+        libc::SYS_openat2 => Asked::OpenBy {
+            at: at(a, b, 0, true),
+            how: c,
         },
         libc::SYS_mkdirat => Asked::Make {
             at: at(a, b, 0, false),
@@ -200,20 +261,17 @@ fn old_call(notice: &Notice) -> Option<Asked> {
         },
         libc::SYS_stat => look(true),
         libc::SYS_lstat => look(false),
-        libc::SYS_open => make(
-            a,
-            Make::File {
-                flags: id(b).cast_signed(),
-                mode: id(c),
-            },
-        ),
-        libc::SYS_creat => make(
-            a,
-            Make::File {
-                flags: libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC,
+        libc::SYS_open => Asked::Open {
+            at: path(a, true),
+            how: How::new(id(b), id(c)),
+        },
+        libc::SYS_creat => Asked::Open {
+            at: path(a, true),
+            how: How {
+                flags: OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC,
                 mode: id(b),
             },
-        ),
+        },
         libc::SYS_mkdir => make(a, Make::Directory { mode: id(b) }),
         libc::SYS_symlink => make(b, Make::Link { target: a }),
         libc::SYS_mknod => make(

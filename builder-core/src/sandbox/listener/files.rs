@@ -178,6 +178,16 @@ impl Memory {
         }
     }
 
+    /// Does the file stand for a device?
+    pub(super) fn is_device(&self, found: &Found) -> bool {
+        let stands = FileType::from_raw_mode(found.stat.st_mode) == FileType::RegularFile
+            && found.stat.st_size == 0;
+        stands
+            && self
+                .owner(found)
+                .is_ok_and(|owner| owner.is_some_and(Owner::is_device))
+    }
+
     /// Gives the file to `new`, with all that the kernel does then: set-user-id bits and capabilities go.
     pub(super) fn give(&mut self, found: &Found, new: Owner) -> Result<(), Errno> {
         let (root, group) = (Some(Uid::ROOT), Some(Gid::ROOT));

@@ -5,7 +5,7 @@ use std::os::fd::OwnedFd;
 use rustix::fs::{AtFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::calls::{Make, Place};
+use super::calls::{How, Make, Place};
 use super::files::{self, Found, Memory};
 use super::ids::Ids;
 use super::processes;
@@ -68,8 +68,10 @@ pub(super) fn make(
     let mode = |mode: u32| Mode::from_raw_mode(mode & 0o7777 & !umask);
     let mut open = None;
     match what {
-        Make::File { flags, mode: bits } => {
-            let given = OFlags::from_bits_retain(flags.cast_unsigned());
+        Make::File(How {
+            flags: given,
+            mode: bits,
+        }) => {
             if given.contains(OFlags::TMPFILE) {
                 return Ok(CONTINUE);
             }

@@ -11,6 +11,7 @@
 //! | stat and its like                      | the kernel's, with the remembered owner; the kernel itself answers where none is |
 //! | setuid, setgroups, getuid and their like | what the process then believes to be; its children believe the same |
 //! | open with O_CREAT, mkdir, symlink, mknod | the kernel's own for root; for others the file is made here, and its owner remembered |
+//! | open                                   | the kernel's own; EACCES for what stands for a device, as on mounts without devices |
 //!
 //! All of it is a pretence within the step: what the kernel allows is what the user who builds may do. A process that
 //! believes to be another user is not kept from root's files.
@@ -24,10 +25,10 @@ mod processes;
 use std::os::fd::OwnedFd;
 
 use rustix::event::{PollFd, PollFlags};
-use rustix::fs::Mode;
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 
-use self::calls::{Asked, Form, Place, asked};
+use self::calls::{Asked, Form, How, Make, Place, asked};
 use self::files::Memory;
 use self::ids::{Change, Ids};
 use self::make::Made;
@@ -45,6 +46,7 @@ pub(super) fn is_supported() -> bool {
 /// Answers until no process is left that could ask.
 pub(super) fn serve(notices: &OwnedFd) {
     rustix::process::umask(Mode::empty());
+    sys::wake_at_once(notices);
     let mut listener = Listener::default();
     loop {
         let mut polled = [PollFd::new(notices, PollFlags::IN)];
@@ -96,6 +98,15 @@ impl Listener {
                 let ids = self.processes.ids(thread);
                 return make::make(thread, &ids, &mut self.memory, at, what);
             }
+            Asked::Open { at, how } => return self.open(thread, at, how, true),
+            Asked::OpenBy { at, how } => {
+                let mut bytes = [0; 24];
+                if sys::read_memory(thread, how, &mut bytes)? != bytes.len() {
+                    return Err(Errno::FAULT);
+                }
+                let (how, resolve) = How::from_bytes(bytes);
+                return self.open(thread, at, how, resolve == 0);
+            }
             Asked::Look { at, into, form } => self.look(thread, at, into, form),
             Asked::SetOwner { of, uid, gid } => self.set_owner(thread, of, uid, gid)?,
             Asked::SetUser(set) => self.change(thread, Change::User(set))?,
@@ -133,6 +144,25 @@ impl Listener {
             Asked::Other => Answer::Continue,
         };
         Ok(Made::Answer(answer))
+    }
+
+    /// Opens nothing that stands for a device: the file in its place is empty, and anybody's. `makes`: a file may be
+    /// made here for the process.
+    fn open(&mut self, thread: u32, at: Place, how: How, makes: bool) -> Result<Made, Errno> {
+        let no_follow = how.flags.contains(OFlags::NOFOLLOW);
+        let at = if no_follow { at.not_followed() } else { at };
+        if !how.only_new()
+            && let Ok(found) = files::find(thread, at)
+            && self.memory.is_device(&found)
+        {
+            return Err(Errno::ACCESS);
+        }
+        if !makes || !how.flags.contains(OFlags::CREATE) {
+            return Ok(Made::Answer(Answer::Continue));
+        }
+        let ids = self.processes.ids(thread);
+        let at = at.not_followed();
+        make::make(thread, &ids, &mut self.memory, at, Make::File(how))
     }
 
     fn change(&mut self, thread: u32, change: Change) -> Result<Answer, Errno> {

@@ -14,8 +14,8 @@ pub(super) enum Rule {
     Errno(u32),
     /// The listener is asked.
     Ask,
-    /// The listener is asked if any of `bits` is set in the argument, else allowed.
-    AskWith {
+    /// The listener is asked if none of `bits` is set in the argument, else it is allowed.
+    AskWithout {
         argument: u32,
         bits: u32,
     },
@@ -133,12 +133,12 @@ fn answer(rule: Rule, refusal: u32) -> Vec<Instruction> {
         Rule::Allow => vec![allow],
         Rule::Errno(errno) => vec![plain(RETURN, libc::SECCOMP_RET_ERRNO | errno)],
         Rule::Ask => vec![plain(RETURN, libc::SECCOMP_RET_USER_NOTIF)],
-        Rule::AskWith { argument, bits } => vec![
+        Rule::AskWithout { argument, bits } => vec![
             plain(LOAD, low_half(argument)),
             Instruction {
                 code: JUMP_ANY_BIT,
-                jump_true: 1,
-                jump_false: 0,
+                jump_true: 0,
+                jump_false: 1,
                 value: bits,
             },
             allow,

@@ -66,16 +66,11 @@ fn asked(id: u32, name: &str) -> Option<Rule> {
     if id != own {
         return None;
     }
-    let create = libc::O_CREAT.cast_unsigned();
+    // a directory stands for nothing; with a path alone nothing is read
+    let bits = (libc::O_DIRECTORY | libc::O_PATH).cast_unsigned();
     match name {
-        "open" => Some(Rule::AskWith {
-            argument: 1,
-            bits: create,
-        }),
-        "openat" => Some(Rule::AskWith {
-            argument: 2,
-            bits: create,
-        }),
+        "open" => Some(Rule::AskWithout { argument: 1, bits }),
+        "openat" => Some(Rule::AskWithout { argument: 2, bits }),
         name if ASKED.contains(&name) => Some(Rule::Ask),
         _ => None,
     }
@@ -108,6 +103,7 @@ const ASKED: &[&str] = &[
     "fstat",
     "newfstatat",
     "statx",
+    "openat2",
     "mknod",
     "mknodat",
     "creat",
