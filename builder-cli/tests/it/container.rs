@@ -10,10 +10,7 @@ use std::time::{Duration, Instant};
 
 use crate::fixture;
 use crate::tree::Image;
-
-/// What Docker gives to a container's root.
-const CAPABILITIES: &str = "-all,+chown,+dac_override,+fowner,+fsetid,+kill,+setgid,+setuid,+setpcap,\
-     +net_bind_service,+net_raw,+sys_chroot,+mknod,+audit_write,+setfcap";
+use crate::users::CAPABILITIES;
 
 const DOCKERFILE: &str = "FROM busybox\n\
     RUN --mount=type=cache,target=/c --mount=type=secret,id=s \\\n\

@@ -9,7 +9,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::fixture::{self, Ran};
-use crate::users::everybody;
+use crate::users::{Who, everybody, on_every_rung};
 
 /// What a build may have of the address space, in KiB.
 const ADDRESS_SPACE_KIB: u64 = 4 << 20;
@@ -376,22 +376,44 @@ fn what_is_no_context_is_refused() {
         return;
     };
     let temp = fixture::temp_dir();
+    let people = on_every_rung("hostile_contexts", temp.path());
+    let wrong: Vec<String> = std::thread::scope(|scope| {
+        let all: Vec<_> = people
+            .iter()
+            .map(|who| scope.spawn(|| try_contexts(who, base)))
+            .collect();
+        all.into_iter()
+            .flat_map(|one| one.join().expect("no panic"))
+            .collect()
+    });
+    assert!(
+        wrong.is_empty(),
+        "{} are wrong:\n{}",
+        wrong.len(),
+        wrong.join("\n")
+    );
+}
+
+/// Builds each and says what went otherwise than it should.
+fn try_contexts(who: &Who, base: &Path) -> Vec<String> {
     let wanted = std::env::var("CASE").unwrap_or_default();
     let mut wrong = Vec::new();
     for (nth, (name, make, expect)) in CASES.iter().enumerate() {
         if !name.contains(&wanted) {
             continue;
         }
-        let context = temp.path().join(format!("context{nth}"));
+        let context = who.home.join(format!("context{nth}"));
         fs::create_dir(&context).expect("mkdir");
         make(&context);
-        let mut command = fixture::build(base, &temp.path().join("store"));
+        who.give(&context);
+        let mut command = who.build(base);
         command.arg("--progress=plain").arg(&context);
         let ran = fixture::run(&mut limited(&command));
         if !ended_well(&ran, expect) {
             let text: String = ran.stderr.chars().take(1500).collect();
             wrong.push(format!(
-                "── {name} ── code {:?}\n{}",
+                "── {name} ({}) ── code {:?}\n{}",
+                who.name,
                 ran.code,
                 text.escape_debug().to_string().replace("\\n", "\n")
             ));
@@ -399,12 +421,7 @@ fn what_is_no_context_is_refused() {
         let removed = Command::new("rm").arg("-rf").arg(&context).status();
         assert!(removed.expect("rm").success());
     }
-    assert!(
-        wrong.is_empty(),
-        "{} are wrong:\n{}",
-        wrong.len(),
-        wrong.join("\n")
-    );
+    wrong
 }
 
 /// A context whose own name is not text.

@@ -2,8 +2,9 @@
 //!
 //! Each case is an image whose last layer, or whose documents, are wrong in one way; a build that must see its files
 //! says what is wrong with which layer and entry, or does what the row says. Address space and time are limited, and
-//! nothing is written outside the store. `ISOLATION` names the rungs to run on; `LONG=1` adds a bomb of the default limit and
-//! a million entries.
+//! nothing is written outside the store. Layers that pass are tried on every rung (`ISOLATION` names fewer), those that are
+//! refused where unpacking differs; `LONG=1` tries all on every rung, and adds a bomb of the default limit and a million
+//! entries.
 
 use std::fs;
 use std::io::Write;
@@ -13,7 +14,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::fixture::{self, sha256};
-use crate::users::{Who, everybody};
+use crate::users::{Who, on_every_rung};
 
 /// What a build may have of the address space, in KiB; the program itself maps little.
 const ADDRESS_SPACE_KIB: u64 = 3 << 20;
@@ -467,12 +468,12 @@ const LAYERS: &[Layer] = &[
             size[..11].copy_from_slice(b"60000000000");
             zstd_bomb(&header(b"bomb", b'0', &size, b""), 6 << 30)
         },
-        Fails(&["bomb", "limit of 268435456", "--max-layer-size"]),
+        Fails(&["bomb", "limit of 67108864", "--max-layer-size"]),
     ),
     layer(
         "nothing after the archive, without end",
-        |_| zstd_bomb(&tar(&[file("opt/x")]), 512 << 20),
-        Fails(&["limit of 268435456", "--max-layer-size"]),
+        |_| zstd_bomb(&tar(&[file("opt/x")]), 128 << 20),
+        Fails(&["limit of 67108864", "--max-layer-size"]),
     ),
     layer(
         "many files that are small each",
@@ -480,7 +481,7 @@ const LAYERS: &[Layer] = &[
             let block = entry("same", b'0', "", &vec![0; 32 << 20]);
             gzip(&tar(&vec![block; 9]))
         },
-        Fails(&["same", "limit of 268435456", "--max-layer-size"]),
+        Fails(&["same", "limit of 67108864", "--max-layer-size"]),
     ),
     layer(
         "a path of nearly a megabyte",
@@ -890,7 +891,7 @@ fn layers_that_lie_are_refused_by_name() {
         let image = Crafted::new(directory, base, &blob, diff_id(&blob)).finish(|_| {});
         images.push((case, image, sha256(&blob)));
     }
-    let people = everybody("hostile_images", temp.path());
+    let people = on_every_rung("hostile_images", temp.path());
     let wrong: Vec<String> = std::thread::scope(|scope| {
         let all: Vec<_> = people
             .iter()
@@ -916,7 +917,12 @@ fn try_layers(who: &Who, base: &Path, images: &[Made<'_>], host: &Path) -> Vec<S
     let mut wrong = Vec::new();
     let context = who.home.join("context");
     fs::create_dir(&context).expect("mkdir");
+    let long = std::env::var_os("LONG").is_some();
     for (case, image, digest) in images {
+        // a layer is unpacked for a copy as it is for an overlay
+        if !long && !who.is_on_overlays() && matches!(case.expect, Fails(_)) {
+            continue;
+        }
         let script = match case.expect {
             Holds(script) => script,
             Fails(_) => "true",
@@ -925,7 +931,7 @@ fn try_layers(who: &Who, base: &Path, images: &[Made<'_>], host: &Path) -> Vec<S
         fs::write(context.join("Dockerfile"), text).expect("write");
         let mut command = who.build(base);
         command
-            .arg("--max-layer-size=256m")
+            .arg("--max-layer-size=64m")
             .arg("--build-context")
             .arg(format!("hostile=oci-layout://{}:latest", image.display()))
             .arg(&context);

@@ -1,5 +1,6 @@
 //! Nothing is left of a build: no process, no mount, no temporary directory, no cgroup; whether it ends by itself, by
-//! Ctrl-C or by SIGTERM at a random moment. `LONG=1` runs a thousand steps.
+//! Ctrl-C or by SIGTERM at a random moment. On every rung; `LONG=1` runs a thousand steps and interrupts twenty builds on
+//! each.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -11,7 +12,7 @@ use std::time::{Duration, Instant};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::fixture;
-use crate::users::{Who, everybody};
+use crate::users::{Who, on_every_rung};
 
 /// Processes that say, in their environment or command line, that they belong to this test.
 fn of_this_test(mark: &str) -> Vec<String> {
@@ -90,6 +91,14 @@ const STUBBORN: &str = "FROM busybox AS a\n\
     RUN --network=none --mount=type=tmpfs,target=/t sleep 1\n\
     FROM busybox\nCOPY --from=a /etc/passwd /a\nCOPY --from=b /b /b\nRUN sleep 600\n";
 
+/// The first where `LONG` is set.
+fn many(long: u32, short: u32) -> u32 {
+    match std::env::var_os("LONG") {
+        Some(_) => long,
+        None => short,
+    }
+}
+
 #[test]
 fn interrupted_at_any_moment_nothing_is_left() {
     let Some(base) = fixture::base("orphans") else {
@@ -97,12 +106,12 @@ fn interrupted_at_any_moment_nothing_is_left() {
     };
     let temp = fixture::temp_dir();
     let before = cgroups();
-    for who in everybody("orphans", temp.path()) {
+    for who in on_every_rung("orphans", temp.path()) {
         let mark = format!("ORPHANS_OF={}", who.home.display());
         let context = who.home.join("context");
         fixture::write_files(&context, &[("Dockerfile", STUBBORN)]);
         who.give(&context);
-        for nth in 0..20u32 {
+        for nth in 0..many(20, 6) {
             let signal = match nth % 2 {
                 0 => Signal::INT,
                 _ => Signal::TERM,
@@ -166,14 +175,10 @@ fn many_steps_leave_nothing() {
     let Some(base) = fixture::base("orphans") else {
         return;
     };
-    let steps = if std::env::var_os("LONG").is_some() {
-        1000
-    } else {
-        100
-    };
+    let steps = many(1000, 100);
     let temp = fixture::temp_dir();
     let before = cgroups();
-    for who in everybody("orphans", temp.path()) {
+    for who in on_every_rung("orphans", temp.path()) {
         let mark = format!("ORPHANS_OF={}", who.home.display());
         let context = who.home.join("context");
         // Several chains: layers can be stacked to 500 only, and steps run at the same time.

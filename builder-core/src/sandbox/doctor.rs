@@ -44,8 +44,10 @@ pub fn examine(store: &Path) -> Result<Diagnosis, DoctorError> {
         ..
     } = standing;
     let mut others = Vec::new();
-    if rung == Rung::Overlay {
-        others.extend([Rung::Copied, Rung::SingleId]);
+    match rung {
+        Rung::Overlay => others.extend([Rung::Copied, Rung::SingleId]),
+        Rung::Copied => others.push(Rung::SingleId),
+        _ => {}
     }
     match chroot {
         _ if rung == Rung::Chroot => {}

@@ -82,8 +82,8 @@ impl Standing {
         });
         if self.rung == Rung::Overlay {
             self.rung = Rung::Copied;
-            self.reason = format!("{}; no overlay: {failure}", self.reason);
         }
+        self.reason = format!("{}; no overlay: {failure}", self.reason);
         Ok(())
     }
 }

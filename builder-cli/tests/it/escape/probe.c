@@ -23,6 +23,7 @@
 #include <sys/sysmacros.h>
 #include <sys/timex.h>
 #include <sys/uio.h>
+#include <sys/vfs.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -41,7 +42,17 @@ static void opens(const char *path, int flags) {
     if (fd >= 0) close(fd);
 }
 
+// Whether a file system of this kind is there; a step without mounts has neither /proc nor /sys.
+static int mounted(const char *path, long kind) {
+    struct statfs there;
+    if (statfs(path, &there) == 0 && there.f_type == kind) return 1;
+    errno = ENOENT;
+    told(-1, path);
+    return 0;
+}
+
 static void proc_sys(void) {
+    if (!mounted("/proc", 0x9fa0)) return;
     const char *paths[] = {
         "/proc/sysrq-trigger", "/proc/sys/kernel/core_pattern", "/proc/sys/kernel/modprobe",
         "/proc/sys/kernel/hostname", "/proc/sys/kernel/sysrq", "/proc/sys/vm/drop_caches",
@@ -53,6 +64,7 @@ static void proc_sys(void) {
 }
 
 static void sys(void) {
+    if (!mounted("/sys", 0x62656572)) return;
     const char *paths[] = {
         "/sys/kernel/uevent_helper", "/sys/kernel/mm/transparent_hugepage/enabled", "/sys/power/state",
         "/sys/class/net/lo/mtu", "/sys/kernel/profiling", "/sys/module/kernel/parameters/panic",
@@ -217,6 +229,9 @@ static void terminal(void) {
 
 // Descriptors 0 to 2 are a null device and two pipes or files; there is no other.
 static void descriptors(void) {
+    for (int fd = 3; fd < 4096; fd++)
+        if (fcntl(fd, F_GETFD) >= 0) printf("ESCAPED %d is open\n", fd);
+    printf("refused NONE beyond 2\n");
     DIR *list = opendir("/proc/self/fd");
     struct dirent *entry;
     while (list && (entry = readdir(list))) {
@@ -261,6 +276,7 @@ static void abstract_socket(const char *name) {
 
 // Its own program's file, which must be the image's, and must not be writable while it runs.
 static void own_program(void) {
+    if (!mounted("/proc", 0x9fa0)) return;
     char target[4096];
     ssize_t n = readlink("/proc/self/exe", target, sizeof target - 1);
     target[n < 0 ? 0 : n] = 0;
