@@ -50,6 +50,85 @@ fn project(dir: &Path) {
     fixture::write_files(dir, &[("Dockerfile", DOCKERFILE), ("big", &noise)]);
 }
 
+/// What a file is after a power cut: empty, cut short, or as long as it was with nothing in it.
+fn tear(path: &Path, how: usize) {
+    let Ok(bytes) = fs::read(path) else { return };
+    let torn = match how % 3 {
+        0 => Vec::new(),
+        1 => bytes[..bytes.len() / 2].to_vec(),
+        _ => vec![0; bytes.len()],
+    };
+    // in place: the file keeps its owner and its links
+    fs::write(path, torn).expect("tear");
+}
+
+/// All files below, in order.
+fn files(directory: &Path) -> Vec<std::path::PathBuf> {
+    let Ok(entries) = fs::read_dir(directory) else {
+        return Vec::new();
+    };
+    let mut found = Vec::new();
+    for path in entries.map(|it| it.expect("entry").path()) {
+        match path.symlink_metadata().expect("metadata").file_type() {
+            kind if kind.is_dir() => found.extend(files(&path)),
+            kind if kind.is_file() => found.push(path),
+            _ => {}
+        }
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn after_a_power_cut_nothing_torn_is_used() {
+    let Some(base) = fixture::base("crash") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let (dir, store) = (temp.path().join("context"), temp.path().join("store"));
+    project(&dir);
+    let build = |out: &str| {
+        let out = temp.path().join(out);
+        let mut command = fixture::build(base, &store);
+        command.env("SOURCE_DATE_EPOCH", "1700000000");
+        command.args(["-q", "-t", "app:1", "-o"]).arg(&out);
+        let ran = fixture::run(command.arg(&dir)).ok();
+        (
+            ran.stdout,
+            fixture::sha256(&fs::read(out.join("all")).expect("read")),
+        )
+    };
+    let first = build("first");
+    let mark = store.join("synced/mark");
+    for round in 0..3 {
+        // the machine was started again, and nothing had reached the disk for sure
+        fs::write(&mark, "an-earlier-start 0\n").expect("write");
+        for place in ["blobs", "snapshots", "cache", "index.json", "oci-layout"] {
+            let place = store.join(place);
+            let list = match place.is_dir() {
+                true => files(&place),
+                false => vec![place],
+            };
+            for (number, file) in list.iter().enumerate() {
+                if (number + round) % 2 == 0 && !file.ends_with("oci-layout") {
+                    tear(file, number / 2 + round);
+                } else if file.ends_with("oci-layout") {
+                    tear(file, 0);
+                }
+            }
+        }
+        assert_eq!(build(&format!("out{round}")), first, "round {round}");
+        check_blobs(&store);
+        let mut inspect = std::process::Command::new(fixture::program());
+        inspect
+            .arg("inspect")
+            .arg("--root")
+            .arg(&store)
+            .arg("app:1");
+        fixture::run(&mut inspect).ok();
+    }
+}
+
 #[test]
 fn killed_ten_times_the_next_build_succeeds() {
     let Some(base) = fixture::base("crash") else {

@@ -71,6 +71,9 @@ impl Job {
         self.shared
             .helper
             .get_or_try_init(|| async {
+                let store = self.inputs.store.clone();
+                // beside the steps; nobody waits for it
+                drop(tokio::task::spawn_blocking(move || store.sync_earlier()));
                 let path = self.inputs.helper.clone();
                 let started = tokio::task::spawn_blocking(move || Helper::start(path));
                 Ok(started.await.map_err(worker)??)

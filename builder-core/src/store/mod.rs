@@ -5,6 +5,7 @@
 //!   oci-layout, index.json, blobs/sha256/<hex>   an OCI image layout: other tools can read it as it is
 //!   cache/<kind>/<2 hex>/<hex>                   records (see `records`)
 //!   snapshots/                                   unpacked layers; belongs to the room `snapshot`
+//!   synced/                                      what is on the disk for sure (see `power`)
 //!   downloads/<hex>                              what has come of blobs that are not here yet (see `downloads`)
 //!   tmp/<start>-<random>/                        one directory a process, locked while it lives
 //!   locks/{sweep,tmp,index}                      what flock is taken on
@@ -18,11 +19,10 @@
 //! - What a dead process left in `tmp/` is removed by the next one to open the store: a living one holds
 //!   a lock on its directory. `locks/tmp` covers the moment between making and locking it.
 //!
-//! Lock order: `sweep`, then `tmp` or a cache mount's; never `index` with another.
+//! Lock order: `power`, then `sweep`, then `tmp` or a cache mount's; never `index` with another.
 //!
-//! Nothing is synced to the disk: after a power cut a blob may be short. [`Blobs::read`] and
-//! [`Blobs::has_sized`] notice, and a fetch then replaces it; the cost of syncing every layer would be paid
-//! by every build instead.
+//! After a power cut, what was not yet on the disk is recognised and made again (see `power`). No build waits for the
+//! disk: [`Blobs::read`] and [`Blobs::has_sized`] notice a short blob at any time.
 //!
 //! Not here: what the bytes are (the one exception is `index.json`), what is worth keeping, unpacked trees.
 
@@ -31,6 +31,7 @@ mod claims;
 mod downloads;
 mod error;
 mod lock;
+mod power;
 mod raw;
 mod records;
 mod sweep;
@@ -96,9 +97,7 @@ impl Store {
         let root = fs::canonicalize(root).map_err(at("open", root))?;
         let tmp = Arc::new(tmp::ProcessDir::new(&root)?);
         let claims = Arc::new(Claims::new(&root, tmp.since()));
-        init(&root, &tmp)?;
-        downloads::forget_old(&root.join("downloads"));
-        Ok(Store {
+        let store = Store {
             inner: Arc::new(Inner {
                 blobs: Blobs::new(&root, tmp.clone(), claims.clone()),
                 records: Records::new(root.join("cache"), tmp.clone(), claims.clone()),
@@ -106,7 +105,13 @@ impl Store {
                 claims,
                 tmp,
             }),
-        })
+        };
+        if let Some(boot) = power::boot() {
+            store.look_after(&boot)?;
+        }
+        init(store.root(), &store.inner.tmp)?;
+        downloads::forget_old(&store.root().join("downloads"));
+        Ok(store)
     }
 
     /// Returns the store's directory, absolute.
