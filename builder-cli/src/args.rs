@@ -170,6 +170,16 @@ pub(crate) struct BuildArgs {
     /// Stages whose steps run again
     #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
+    /// Cache of another machine, looked in for what the store lacks; nothing of it is fetched before it is needed. A name at a
+    /// registry (a cache, or an image with `type=inline`), or `type=registry,ref=NAME` or
+    /// `type=local,src=DIR[,tag=TAG][,digest=DIGEST]`, each with `[,timeout=10s]`; may be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_from: Vec<String>,
+    /// Cache to write: `type=registry,ref=NAME`, `type=local,dest=DIR[,tag=TAG]`, each with `[,mode=min|max]
+    /// [,compression=gzip|zstd|uncompressed][,compression-level=N][,force-compression=BOOL][,image-manifest=BOOL]
+    /// [,oci-mediatypes=BOOL][,mounts=BOOL][,ignore-error=BOOL]`; or `type=inline`, in the image; may be repeated
+    #[arg(long, value_name = "CACHE")]
+    pub(crate) cache_to: Vec<String>,
     /// What the store may take: `off`, or limits such as `max-used-space=20GB,keep-duration=30d,max-mounts=5GB`
     /// [env: BUILDER_GC] [default: min-free-space=5GB,min-free-inodes=20000,reserved-space=1GB,keep-duration=60d,max-mounts=10GB,every=10m]
     #[arg(long, value_name = "LIMITS")]
@@ -312,8 +322,6 @@ const REFUSED: &[(&str, bool, &str)] = &[
         true,
         "is not supported: there is no daemon to choose",
     ),
-    ("cache-from", true, NOT_YET),
-    ("cache-to", true, NOT_YET),
     ("compress", false, NOT_YET),
     ("disable-content-trust", false, NOT_YET),
     (

@@ -276,7 +276,7 @@ fn stream(around: &Surroundings) -> Result<Dest, String> {
     Ok(Dest::Stream(Sink::new(std::io::stdout())))
 }
 
-fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
+pub(crate) fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
     let (made, range): (fn(u8) -> Compression, _) = match codec {
         "gzip" => (Compression::Gzip, (1, 6, 12)),
         "zstd" => (Compression::Zstd, (1, 3, 22)),
@@ -301,7 +301,7 @@ fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
 }
 
 /// As Go's `strconv.ParseBool`, which Docker reads it with.
-fn boolean(text: &str) -> Option<bool> {
+pub(crate) fn boolean(text: &str) -> Option<bool> {
     match text {
         "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
         "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),

@@ -11,6 +11,7 @@
 //! | `build`      | what does a user ask for? (the façade)         | all below                         |
 //! | `images`     | what is done with images besides building?     | registry, export, layer, store, image, digest, progress |
 //! | `solve`      | what runs now, what can be skipped?            | all below but export              |
+//! | `share`      | how does a cache travel between machines?      | cache, registry, export, layer, store, image, digest, progress |
 //! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
 //! | `source`     | how do files from elsewhere come here?         | registry, layer, store, image, digest |
 //! | `attest`     | what is attested of an image?                  | image, digest                     |
@@ -48,6 +49,7 @@ pub mod plan;
 pub mod progress;
 pub mod registry;
 pub mod sandbox;
+pub mod share;
 pub mod snapshot;
 pub mod solve;
 pub mod source;

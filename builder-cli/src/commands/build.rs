@@ -20,7 +20,7 @@ use crate::args::{BuildArgs, Format, OnError, Progress};
 use crate::environment::Environment;
 use crate::exit::{Failure, INTERRUPTED};
 use crate::render::{self, Mode, Reporter};
-use crate::{outputs, secrets, ssh};
+use crate::{caches, outputs, secrets, ssh};
 
 pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Failure> {
     if let Some(call) = asked(&args)? {
@@ -158,6 +158,12 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
             return Err(Failure::usage(format!("--tag {name}: {error}")));
         }
         build = build.tag(name);
+    }
+    for text in &args.cache_from {
+        build = build.cache_from(caches::from(text)?);
+    }
+    for text in &args.cache_to {
+        build = build.cache_to(caches::to(text)?);
     }
     for annotation in annotations.into_iter().flatten() {
         build = build.annotation(annotation);

@@ -35,6 +35,9 @@ fn step(step: &StepReport) -> String {
     for change in &step.changes {
         line(&change.to_string());
     }
+    if let Some(from) = &step.from {
+        line(&format!("found in {from}"));
+    }
     if step.changes.is_empty()
         && let Some(reason) = &step.reason
     {

@@ -128,6 +128,13 @@ impl Plain {
             Event::Exported { what } => {
                 let _ = writeln!(out, "{}", one_line(&what));
             }
+            Event::Found { vertex, from } => {
+                self.step(vertex, out);
+                let _ = writeln!(out, "#{} found in {}", vertex.0, one_line(&from));
+            }
+            Event::CacheRead { .. } | Event::CacheWritten { .. } => {
+                let _ = writeln!(out, "{}", cache(&event));
+            }
             Event::Pruned { count, bytes } => {
                 let _ = writeln!(out, "removed {} of the store, {count} things", size(bytes));
             }
@@ -205,6 +212,35 @@ pub(super) fn transfer(what: &str, done: u64, total: Option<u64>) -> String {
 
 pub(super) fn seconds(took: Duration) -> String {
     format!("{:.1}s", took.as_secs_f64())
+}
+
+/// Tells what was read of a shared cache, or written to it.
+pub(super) fn cache(event: &Event) -> String {
+    match event {
+        Event::CacheRead {
+            from,
+            steps,
+            layers,
+            bytes,
+        } => {
+            let (from, bytes) = (one_line(from), size(*bytes));
+            format!("importing cache manifest from {from}: {steps} steps, {layers} layers, {bytes}")
+        }
+        Event::CacheWritten {
+            to,
+            steps,
+            sent,
+            mounted,
+            there,
+            sent_bytes,
+        } => {
+            let (to, bytes) = (one_line(to), size(*sent_bytes));
+            format!(
+                "exported cache to {to}: {steps} steps; {sent} blobs sent ({bytes}), {mounted} mounted, {there} there"
+            )
+        }
+        _ => String::new(),
+    }
 }
 
 /// Names and messages may hold line ends, of heredocs for one.

@@ -13,7 +13,7 @@ use std::time::Instant;
 use builder_core::progress::{Event, Outcome, VertexId};
 
 use super::lines::{Lines, cut, visible};
-use super::plain::{one_line, seconds, transfer, warning};
+use super::plain::{cache, one_line, seconds, transfer, warning};
 use super::{Renderer, progress};
 
 pub(super) struct Tty {
@@ -97,6 +97,9 @@ impl Tty {
                     }
                     Outcome::Cancelled => format!(" => CANCELED {name}"),
                 });
+            }
+            Event::CacheRead { .. } | Event::CacheWritten { .. } => {
+                return Some(format!(" => {}", cache(&event)));
             }
             Event::Exported { what } => return Some(format!(" => {}", one_line(&what))),
             _ => {}

@@ -325,6 +325,7 @@ impl Steps {
                             .to_owned();
                         let internal = name.starts_with("[internal]")
                             || name.starts_with("[context ")
+                            || name.starts_with("exporting cache ")
                             || step.starts_with("FROM ");
                         if !internal && let Some(id) = info["id"].as_u64() {
                             steps.names.insert(id, step);

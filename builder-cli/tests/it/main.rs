@@ -6,6 +6,8 @@
 //! | `tree`        | an OCI layout read back, its layers applied, as a listing                  |
 //! | `build_cases` | every folder of `testdata/build/`: tree, config, and a second build        |
 //! | `contexts`    | tars, addresses and repositories as contexts, and as sources of ADD        |
+//! | `front`       | stands in front of a registry, counts, and makes trouble                   |
+//! | `shared_cache` | what one store wrote another finds; a bad cache costs time and no more     |
 //! | `web`         | a web server that counts what it is asked                                  |
 //! | `cache`       | an edit runs again what depends on it, and nothing else                    |
 //! | `explain`     | a miss says what changed; what is forced runs, and nothing else            |
@@ -56,6 +58,7 @@ mod escape;
 mod explain;
 mod exports;
 mod fixture;
+mod front;
 mod full_disk;
 mod hostile_contexts;
 mod hostile_images;
@@ -65,6 +68,7 @@ mod outputs;
 mod peers;
 mod prune;
 mod rungs;
+mod shared_cache;
 mod short_names;
 mod ssh;
 mod steps;

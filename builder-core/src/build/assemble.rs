@@ -48,6 +48,7 @@ pub(super) fn finish(
     solved: &Solved,
     how: &ImageOptions,
     annotations: BTreeMap<String, String>,
+    as_it_is: bool,
 ) -> Result<Finished, BuildError> {
     let blobs = inputs.store.blobs();
     let bytes = config.to_bytes();
@@ -56,7 +57,10 @@ pub(super) fn finish(
     let mut descriptors = Vec::new();
     for layer in &solved.layers {
         let Layer { diff_id, blob, .. } = layer;
-        let (compression, force) = (how.compression, how.force_compression);
+        let compression = how.compression;
+        // A step's layer is compressed as if it had run here, whatever a shared cache did.
+        let is_step = layer.created.is_some() && !as_it_is;
+        let force = how.force_compression || is_step;
         descriptors.push(inputs.compressor.get(*diff_id, blob, compression, force)?);
     }
     if how.docker_types {

@@ -47,11 +47,14 @@ impl Delivery<'_> {
     /// Writes the image into the store, then every output.
     pub(super) fn deliver(&self) -> Result<Image, BuildError> {
         self.refuse_contradictions()?;
-        let stored = self.finish(&ImageOptions::compressed(Compression::None))?;
+        let stored = self.finish(&ImageOptions::compressed(Compression::None), true)?;
         let mut done = Vec::new();
         let mut more_names = Vec::new();
         for output in self.outputs {
-            let finished = output.image().map(|image| self.finish(image)).transpose()?;
+            let finished = output
+                .image()
+                .map(|image| self.finish(image, false))
+                .transpose()?;
             if let Output::Store { names } = output {
                 more_names.extend(names.iter().cloned());
             } else {
@@ -115,8 +118,8 @@ impl Delivery<'_> {
         Ok(())
     }
 
-    /// Writes manifests, and the index where there is one, into the store.
-    fn finish(&self, options: &ImageOptions) -> Result<Finished, BuildError> {
+    /// Writes manifests, and the index where there is one, into the store. `as_it_is`: layers stay as shared caches have them.
+    fn finish(&self, options: &ImageOptions, as_it_is: bool) -> Result<Finished, BuildError> {
         let names = options.names.as_deref().unwrap_or(self.names);
         let all = [self.annotations, &options.annotations].concat();
         let blobs = self.store.blobs();
@@ -130,7 +133,8 @@ impl Delivery<'_> {
                 solved,
                 ..
             } = solution;
-            let mut image = assemble::finish(inputs, config, solved, options, in_manifest)?;
+            let mut image =
+                assemble::finish(inputs, config, solved, options, in_manifest, as_it_is)?;
             image.names = names.to_vec();
             image.manifest.annotations = annotations::at(&all, Level::ManifestDescriptor, platform);
             images.push(image);

@@ -10,6 +10,7 @@ use crate::export::ExportError;
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
+use crate::share::ShareError;
 use crate::snapshot::SnapshotError;
 use crate::solve::{SolveError, SolveErrorKind};
 use crate::source::SourceError;
@@ -66,6 +67,12 @@ pub enum BuildError {
     Push {
         name: String,
         source: Box<RegistryError>,
+    },
+    /// Only where the user asked that this counts.
+    #[error("the cache {place} is not written: {source}")]
+    CacheTo {
+        place: String,
+        source: Box<ShareError>,
     },
     #[error("annotation `{key}`: {reason}")]
     Annotation { key: String, reason: &'static str },

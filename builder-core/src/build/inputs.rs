@@ -2,18 +2,19 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::BuildError;
 use super::request::Build;
+use super::run::Round;
 use crate::export::Compressor;
 use crate::plan::{Base, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
-use crate::sandbox::{Rung, Standing};
+use crate::sandbox::Rung;
+use crate::share::Mode;
 use crate::snapshot::{Copied, Overlay, Snapshotter};
 use crate::solve::{Inputs, SolveOptions};
-use crate::store::Store;
 
 const HOSTNAME: &str = "buildkitsandbox";
 
@@ -22,11 +23,16 @@ impl Build {
         &self,
         plan: Plan,
         bases: BTreeMap<Base, Resolved>,
-        store: &Store,
-        standing: Option<&Standing>,
+        round: &Round<'_>,
         events: &Arc<dyn EventSink>,
-        deadline: Option<(Instant, Duration)>,
     ) -> Result<Inputs, BuildError> {
+        let &Round {
+            store,
+            standing,
+            shared,
+            deadline,
+            ..
+        } = round;
         let contexts = self.context_dirs();
         let tmp = store.tmp_dir().join("snapshots");
         let rootless = standing.is_some_and(|standing| standing.rootless);
@@ -63,15 +69,18 @@ impl Build {
                 store.clone(),
                 self.outputs
                     .iter()
-                    .filter_map(|it| Some(it.image()?.compression)),
+                    .filter_map(|it| Some(it.image()?.compression))
+                    .chain(self.cache_compressions()),
                 0,
             ),
             client: Client::new(self.client.clone()),
+            shared: shared.clone(),
             helper: self.helper.clone(),
             events: events.clone(),
             options: SolveOptions {
                 jobs: self.jobs,
                 no_cache: self.no_cache.all,
+                all_leave: self.cache_to.iter().any(|to| to.mode == Mode::Max),
                 forced: BTreeSet::new(),
                 project: self.project(),
                 hostname: HOSTNAME.to_owned(),

@@ -44,6 +44,7 @@ impl EventSink for Labelled {
             }
             Event::Started { vertex }
             | Event::Cached { vertex }
+            | Event::Found { vertex, .. }
             | Event::Missed { vertex, .. }
             | Event::Log { vertex, .. }
             | Event::Transfer { vertex, .. }

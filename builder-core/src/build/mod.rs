@@ -28,6 +28,7 @@ mod push;
 mod remark;
 mod request;
 mod run;
+mod share;
 mod steps;
 
 pub use annotations::{Annotation, AnnotationError, Level};

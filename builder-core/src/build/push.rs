@@ -23,7 +23,7 @@ pub(super) fn check(outputs: &[Output], names: &[Reference]) -> Result<(), Build
     }
 }
 
-/// Pushes what the outputs ask for, one name after the other. `first` is the number of the first step that this shows.
+/// Pushes what the outputs ask for, one name after the other. `first` is the number of the first step that this shows; returns that of the next.
 pub(super) async fn push_all(
     outputs: &[Output],
     image: &Image,
@@ -31,7 +31,7 @@ pub(super) async fn push_all(
     store: &Store,
     first: u32,
     events: &dyn EventSink,
-) -> Result<(), BuildError> {
+) -> Result<u32, BuildError> {
     let mut step = first;
     for (output, finished) in outputs.iter().zip(&image.outputs) {
         let (Output::Registry { .. }, Some(finished)) = (output, finished) else {
@@ -54,7 +54,11 @@ pub(super) async fn push_all(
                 top,
                 origins: known.collect::<BTreeMap<_, _>>(),
             };
-            let shown = Shown::start(VertexId(step), name, events);
+            let shown = Shown::start(
+                VertexId(step),
+                format!("[push] {}", name.familiar()),
+                events,
+            );
             step += 1;
             let progress = Progress {
                 events,
@@ -70,21 +74,21 @@ pub(super) async fn push_all(
             });
         }
     }
-    Ok(())
+    Ok(step)
 }
 
-/// A push as a step of the build.
-struct Shown<'a> {
+/// What is sent, as a step of the build.
+pub(super) struct Shown<'a> {
     vertex: VertexId,
     events: &'a dyn EventSink,
     since: Instant,
 }
 
 impl<'a> Shown<'a> {
-    fn start(vertex: VertexId, name: &Reference, events: &'a dyn EventSink) -> Self {
+    pub(super) fn start(vertex: VertexId, name: String, events: &'a dyn EventSink) -> Self {
         let info = VertexInfo {
             id: vertex,
-            name: format!("[push] {}", name.familiar()),
+            name,
             line: None,
             inputs: Vec::new(),
         };
@@ -99,7 +103,7 @@ impl<'a> Shown<'a> {
         }
     }
 
-    fn end(self, error: Option<String>) {
+    pub(super) fn end(self, error: Option<String>) {
         let outcome = match error {
             None => Outcome::Done,
             Some(error) => Outcome::Failed { error },

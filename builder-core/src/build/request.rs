@@ -18,6 +18,7 @@ use crate::image::{Platform, Reference};
 use crate::plan::{NamedContext, NetworkMode, PlanOptions};
 use crate::registry::ClientOptions;
 use crate::sandbox::{HelperPath, Standing};
+use crate::share::{CacheFrom, CacheTo};
 use crate::solve::{NoCache, SshSource};
 use crate::store::Store;
 
@@ -41,6 +42,8 @@ pub struct Build {
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     pub(super) ssh: BTreeMap<String, SshSource>,
     pub(super) no_cache: NoCache,
+    pub(super) cache_from: Vec<CacheFrom>,
+    pub(super) cache_to: Vec<CacheTo>,
     pub(super) max_layer_bytes: Option<u64>,
     pub(super) gc: Option<Policy>,
     pub(super) jobs: usize,
@@ -72,6 +75,8 @@ impl Build {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             no_cache: NoCache::default(),
+            cache_from: Vec::new(),
+            cache_to: Vec::new(),
             max_layer_bytes: None,
             gc: None,
             jobs: JOBS,
@@ -213,6 +218,20 @@ impl Build {
     #[must_use]
     pub fn no_cache(mut self, no_cache: bool) -> Self {
         self.no_cache.all = no_cache;
+        self
+    }
+
+    /// Adds a cache that another machine wrote: results that the store does not have are looked for there.
+    #[must_use]
+    pub fn cache_from(mut self, from: CacheFrom) -> Self {
+        self.cache_from.push(from);
+        self
+    }
+
+    /// Adds a cache that is written when all else is done.
+    #[must_use]
+    pub fn cache_to(mut self, to: CacheTo) -> Self {
+        self.cache_to.push(to);
         self
     }
 

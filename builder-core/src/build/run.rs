@@ -12,6 +12,7 @@ use super::output::Output;
 use super::planned::Planned;
 use super::push::{self, push_all};
 use super::request::Build;
+use super::share::{self, Sharing};
 use crate::cache::{Cache, Policy};
 use crate::export::Finished;
 use crate::image::{Platform, Reference};
@@ -19,7 +20,8 @@ use crate::plan::{Base, Plan};
 use crate::progress::{Event, EventSink};
 use crate::registry::{Client, Resolved, note_origin};
 use crate::sandbox::Standing;
-use crate::solve::{SolveError, forced, solve};
+use crate::share::Imports;
+use crate::solve::{Inputs, SolveError, SolveErrorKind, Solved, forced, solve};
 use crate::store::Store;
 
 /// What killing the steps of a build whose time is over may take before everything else is cancelled too.
@@ -40,10 +42,11 @@ pub struct Image {
 }
 
 /// What the rounds of a build, one a platform, have in common.
-struct Round<'a> {
-    store: &'a Store,
-    standing: Option<&'a Standing>,
-    deadline: Option<(Instant, Duration)>,
+pub(super) struct Round<'a> {
+    pub(super) store: &'a Store,
+    pub(super) standing: Option<&'a Standing>,
+    pub(super) shared: &'a Arc<Imports>,
+    pub(super) deadline: Option<(Instant, Duration)>,
     is_first: bool,
     many: bool,
 }
@@ -96,6 +99,7 @@ impl Build {
                 reason: standing.reason.clone(),
             });
         }
+        let shared = share::read(&self, &store, &events);
         let cancel = self.cancel.clone();
         self = tokio::select! {
             prepared = self.with_context_here(&store) => prepared?,
@@ -118,6 +122,7 @@ impl Build {
             let round = Round {
                 store: &store,
                 standing: standing.as_ref(),
+                shared: &shared,
                 deadline,
                 is_first: solutions.is_empty(),
                 many,
@@ -139,6 +144,9 @@ impl Build {
         let steps = u32::try_from(vertices).unwrap_or(u32::MAX);
         let (kept, shown) = (store.clone(), events.clone());
         let (client, outputs) = (self.client.clone(), self.outputs.clone());
+        let (caches, cache_client) = (self.cache_to.clone(), self.cache_client());
+        let solutions = Arc::new(solutions);
+        let solved = solutions.clone();
         let fail = |error: SolveError| BuildError::Solve(Box::new(located(error, "", "", None)));
         let exported = tokio::task::spawn_blocking(move || {
             let delivery = Delivery {
@@ -156,8 +164,19 @@ impl Build {
         let image = exported.await.map_err(worker)??;
         let client = Client::new(client);
         let pushed = push_all(&outputs, &image, &client, &kept, steps, shown.as_ref());
-        tokio::select! {
+        let first = tokio::select! {
             pushed = pushed => pushed?,
+            () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let sharing = Sharing {
+            solutions: &solved,
+            client: cache_client,
+            store: &kept,
+            events: shown.as_ref(),
+            first,
+        };
+        tokio::select! {
+            written = sharing.write_all(&caches) => written?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         }
         if let Some(policy) = gc {
@@ -175,10 +194,9 @@ impl Build {
     ) -> Result<Solution, BuildError> {
         let &Round {
             store,
-            standing,
-            deadline,
             is_first,
             many,
+            ..
         } = round;
         let planned = tokio::select! {
             planned = self.plan_in(store) => planned?,
@@ -207,7 +225,7 @@ impl Build {
                 message: format!("no step to run without the cache: {what} has none that is built"),
             });
         }
-        let mut inputs = self.inputs(plan, bases, store, standing, events, deadline)?;
+        let mut inputs = self.inputs(plan, bases, round, events)?;
         inputs.options.forced = forced.vertices;
         if many {
             // Each platform is compared with itself.
@@ -218,11 +236,9 @@ impl Build {
             let span = error.span;
             BuildError::Solve(Box::new(located(error, &file, &text, span)))
         };
-        let solved = solve(inputs.clone()).await.map_err(&fail)?;
-        crate::solve::fetch_layers(&inputs, &solved)
-            .await
-            .map_err(&fail)?;
-        let config = assemble::config(&inputs.plan, &solved.layers, base_created);
+        let solved = solve_and_fetch(&inputs).await.map_err(&fail)?;
+        let mut config = assemble::config(&inputs.plan, &solved.layers, base_created);
+        self.with_inline(&mut config, &inputs, &solved);
         Ok(Solution {
             inputs,
             config,
@@ -238,6 +254,32 @@ impl Build {
         };
         standing.settle(store.tmp_dir())?;
         Ok(Some(standing))
+    }
+}
+
+/// Solves, and has the result's layers here. Where a shared cache does not keep what it promised, that is told, and all
+/// that stood on it is solved again without it; what has run meanwhile is in the store.
+async fn solve_and_fetch(inputs: &Arc<Inputs>) -> Result<Solved, SolveError> {
+    loop {
+        let solved = async {
+            let solved = solve(inputs.clone()).await?;
+            crate::solve::fetch_layers(inputs, &solved).await?;
+            Ok(solved)
+        };
+        let error: SolveError = match solved.await {
+            Ok(solved) => return Ok(solved),
+            Err(error) => error,
+        };
+        match &*error.kind {
+            SolveErrorKind::Lost(lost) if inputs.shared.lose(lost) => {
+                inputs.events.emit(Event::Warning {
+                    vertex: None,
+                    line: None,
+                    message: format!("{lost}; its steps are run"),
+                });
+            }
+            _ => return Err(error),
+        }
     }
 }
 

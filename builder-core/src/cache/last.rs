@@ -48,6 +48,9 @@ pub struct StepReport {
     /// What differs from the nearest earlier record; the first ones.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub changes: Vec<Change>,
+    /// The shared cache that it was found in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<String>,
     /// Names the parts of its content key.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,

@@ -91,6 +91,24 @@ pub enum Event {
     Built { image: String, manifest: String },
     /// An output was written: `naming to docker.io/library/app:1`, `writing app.tar`.
     Exported { what: String },
+    /// What a shared cache promises: so many steps, whose layers are not here yet.
+    CacheRead {
+        from: String,
+        steps: usize,
+        layers: usize,
+        bytes: u64,
+    },
+    /// The vertex's result was found in a shared cache; `Cached` follows.
+    Found { vertex: VertexId, from: String },
+    /// A shared cache was written: so many blobs were sent, mounted from another repository, and there already.
+    CacheWritten {
+        to: String,
+        steps: usize,
+        sent: usize,
+        mounted: usize,
+        there: usize,
+        sent_bytes: u64,
+    },
     /// The store was over its limits: so many things were removed, that were the longest unused.
     Pruned { count: usize, bytes: u64 },
 }

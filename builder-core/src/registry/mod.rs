@@ -26,7 +26,7 @@
 //! | `credentials`, `helper`, `login`, `certs` | what proves it, and where is that kept?       |
 //! | `transport`, `part`       | one exchange                                                  |
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
-//! | `pull`, `tree`, `fetch`, `push`, `upload`, `manage`, `origins` | what is asked for        |
+//! | `pull`, `tree`, `fetch`, `push`, `upload`, `parts`, `manage`, `origins` | what is asked for        |
 //! | `documents`               | what is held of a document before it is believed?             |
 //! | `config`, `short_names`   | which hosts stand for a name; which names for a short one     |
 //! | `layout`                  | images on disk                                                |
@@ -48,6 +48,7 @@ mod login;
 mod manage;
 mod origins;
 mod part;
+mod parts;
 mod pull;
 mod push;
 mod short_names;
@@ -70,6 +71,7 @@ pub use error::RegistryError;
 pub use fetch::{Begun, Progress};
 pub use login::{Kept, LoginFile};
 pub use origins::{known_origins, note_origin};
+pub use parts::Came;
 pub use pull::{Resolved, Source};
 pub use push::{Contents, Push, Pushed};
 pub use tree::Tree;

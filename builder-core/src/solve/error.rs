@@ -9,6 +9,7 @@ use crate::dockerfile::Span;
 use crate::image::Platform;
 use crate::registry::RegistryError;
 use crate::sandbox::SandboxError;
+use crate::share::Lost;
 use crate::snapshot::SnapshotError;
 use crate::source::SourceError;
 use crate::store::StoreError;
@@ -67,6 +68,9 @@ pub enum SolveErrorKind {
     Source(#[from] SourceError),
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The build is solved again without that cache.
+    #[error(transparent)]
+    Lost(Box<Lost>),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
     #[error(transparent)]

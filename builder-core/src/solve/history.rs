@@ -26,6 +26,8 @@ struct What {
     came: Came,
     key: Option<Digest>,
     reason: Option<Why>,
+    /// The shared cache that it was found in.
+    from: Option<String>,
 }
 
 /// Why a step runs.
@@ -60,15 +62,49 @@ impl History {
 
     /// Notes a step that was found.
     pub(super) fn hit(&self, index: Input, came: Came, key: Option<Digest>) {
+        let earlier = self.came.lock().unwrap_or_else(PoisonError::into_inner);
+        // Where it was found was told before.
+        let from = earlier.get(&index).and_then(|what| what.from.clone());
+        drop(earlier);
         let reason = None;
-        self.note(index, What { came, key, reason });
+        self.note(
+            index,
+            What {
+                came,
+                key,
+                reason,
+                from,
+            },
+        );
+    }
+
+    /// Notes a step that was found in a shared cache.
+    pub(super) fn hit_in(&self, index: Input, came: Came, key: Option<Digest>, from: String) {
+        let (reason, from) = (None, Some(from));
+        self.note(
+            index,
+            What {
+                came,
+                key,
+                reason,
+                from,
+            },
+        );
     }
 
     /// Notes a step that runs now.
     pub(super) fn runs(&self, index: Input, why: Why) {
         let (came, key) = (Came::Failed, None);
-        let reason = Some(why);
-        self.note(index, What { came, key, reason });
+        let (reason, from) = (Some(why), None);
+        self.note(
+            index,
+            What {
+                came,
+                key,
+                reason,
+                from,
+            },
+        );
     }
 
     /// Notes that a step came to its end.
@@ -139,9 +175,11 @@ impl History {
             let (stage, ordinal) = place(plan, index);
             let what = came.remove(&index);
             let key = what.as_ref().and_then(|what| what.key);
-            let (came, why) = match what {
-                Some(What { came, reason, .. }) => (came, reason),
-                None => (Came::NotReached, None),
+            let (came, why, from) = match what {
+                Some(What {
+                    came, reason, from, ..
+                }) => (came, reason, from),
+                None => (Came::NotReached, None, None),
             };
             let (reason, changes) = why.map(|why| (why.text, why.reason.changes)).unzip();
             build.steps.push(StepReport {
@@ -153,6 +191,7 @@ impl History {
                 reason,
                 changes: changes.unwrap_or_default(),
                 key,
+                from,
             });
         }
         let before = self.before(&build.project);

@@ -15,6 +15,7 @@ use crate::plan::{Base, Input, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
 use crate::sandbox::{HelperPath, Limits, Rung};
+use crate::share::Imports;
 use crate::snapshot::Snapshotter;
 use crate::store::Store;
 
@@ -46,6 +47,8 @@ pub struct SolveOptions {
     pub jobs: usize,
     /// Run everything again, and keep no earlier layer in place of the new one; results are still recorded.
     pub no_cache: bool,
+    /// Outputs want the layers of all steps, not only those of the result.
+    pub all_leave: bool,
     /// Run these again; see [`super::forced`].
     pub forced: BTreeSet<Input>,
     /// Names the project whose earlier build a miss is compared with.
@@ -92,6 +95,8 @@ pub struct Inputs {
     /// Knows which layers outputs will want compressed.
     pub compressor: Compressor,
     pub client: Client,
+    /// Caches of other machines, which are asked after the store.
+    pub shared: Arc<Imports>,
     pub helper: HelperPath,
     pub events: Arc<dyn EventSink>,
     pub options: SolveOptions,

@@ -100,18 +100,21 @@ impl LayerLoader {
     ) -> Result<(), SolveErrorKind> {
         let blobs = inputs.store.blobs();
         let there = || blobs.has_sized(&layer.blob.digest, layer.blob.size);
-        if there() {
+        if layer.origin.is_none() && there() {
             return Ok(());
         }
         let lock = self.blobs.of(layer.blob.digest);
         let _held = lock.lock().await;
-        if there() {
-            return Ok(());
-        }
         let progress = Progress {
             events: inputs.events.as_ref(),
             vertex,
         };
+        if let Some(fetched) = inputs.shared.fetch(layer, Some(progress)).await {
+            return fetched.map_err(|lost| SolveErrorKind::Lost(Box::new(lost)));
+        }
+        if there() {
+            return Ok(());
+        }
         let source = match self.source(inputs, layer).await? {
             Some(source) => source,
             // The blob was there when its record was found; opening it names what is missing.

@@ -10,7 +10,7 @@
 //!
 //! A vertex whose definition key has a record needs none of its inputs: nothing is fetched, unpacked or run for
 //! it. One that is left waits for its inputs, then tries its content key, then runs; at most `jobs` run at a
-//! time. The first failure cancels the rest.
+//! time. The first failure cancels the rest. A key that the store has no record of is looked up in shared caches (`shared`).
 //!
 //! A root file system is a list of [`Layer`](crate::cache::Layer)s. A step that must see files gets them through `snapshot`, whose layers
 //! are fetched and unpacked when the first step asks (`layers`).
@@ -33,6 +33,7 @@ mod remotes;
 mod run_step;
 mod scheduler;
 mod selection;
+mod shared;
 mod step;
 mod tail;
 mod trees;
@@ -44,8 +45,9 @@ pub use file::FileError;
 pub use force::{Forced, NoCache, forced};
 pub use inputs::{ContextDir, Inputs, Origin, SolveOptions};
 pub use layers::image_layers;
-pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource};
+pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource, pack_mount};
 pub(crate) use run_step::{
     LOCK as FAILED_STEP_LOCK, directory as failed_step_directory, forget as forget_failed_step,
 };
 pub use scheduler::{Solved, fetch_layers, result_tree, solve};
+pub use shared::{cache_mounts, fetch as fetch_shared, steps as shared_steps};

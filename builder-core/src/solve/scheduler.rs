@@ -14,12 +14,12 @@ use super::layers::{self, LayerLoader, image_layers, worker};
 use super::remotes::{self, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, chains, view};
-use super::{SolveError, SolveErrorKind, entitlement, keys};
+use super::{SolveError, SolveErrorKind, entitlement, keys, shared};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::context::Tree;
 use crate::digest::Digest;
 use crate::image::Platform;
-use crate::plan::{Base, Input, Op, Plan, Vertex};
+use crate::plan::{Base, Input, Op, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
 use crate::sandbox::{Emulation, emulation};
 
@@ -30,6 +30,8 @@ pub struct Solved {
     pub layers: Vec<Layer>,
     /// Whether any step ran.
     pub ran: bool,
+    /// Each vertex's definition key; none for a source.
+    pub keys: Vec<Option<Digest>>,
 }
 
 /// A vertex's layers, or nothing because something failed before.
@@ -58,8 +60,37 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     };
     let cache = Cache::new(inputs.store.clone());
     let history = History::new(cache.clone());
-    let found = find(&inputs, &cache, &definitions, &history);
-    let needed = needed(&inputs, &found);
+    let runs = made_to_run(&inputs);
+    let mut found = find(&inputs, &cache, &definitions, &history, &runs);
+    let mut to_do = needed(&inputs, &found);
+    if !inputs.options.no_cache && to_do.iter().any(|it| definitions[*it].is_some()) {
+        tokio::select! {
+            () = inputs.shared.ready() => {}
+            () = inputs.cancel.cancelled() => return Err(unplaced(SolveErrorKind::Cancelled)),
+        }
+        let mut hits = shared::find(&inputs, &definitions, &to_do, &runs);
+        for (index, hit) in &hits {
+            found.insert(*index, Arc::new(hit.record.layers.clone()));
+        }
+        to_do = needed(&inputs, &found);
+        // Those that others stand on are used; what is above them is not even looked at.
+        let mut used: BTreeSet<Input> = inputs.plan.target.into_iter().collect();
+        used.extend(
+            to_do
+                .iter()
+                .flat_map(|at| inputs.plan.vertices[*at].inputs()),
+        );
+        for index in used {
+            if let Some(hit) = hits.remove(&index) {
+                shared::keep(&inputs, &cache, &history, index, Came::Definition, &hit)
+                    .map_err(|kind| at(index, kind))?;
+            }
+        }
+        for (index, hit) in hits {
+            history.hit_in(index, Came::Definition, hit.record.key, hit.from);
+        }
+    }
+    let needed = to_do;
     for &index in &needed {
         runs_here(&plan.vertices[index]).map_err(|kind| at(index, kind))?;
     }
@@ -79,7 +110,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         slots: Semaphore::new(inputs.options.jobs.max(1)),
         cache,
         accounts: Mutex::default(),
-        leaving: leaving(plan),
+        leaving: leaving(&inputs),
     });
     let mut ahead = std::iter::successors(plan.target, |at| plan.vertices[*at].op.parent());
     if let Some(layers) = ahead.find_map(|at| found.get(&at)) {
@@ -89,7 +120,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     for context in shared.contexts.values() {
         context.save(&inputs);
     }
-    let ran = shared.history.save(&inputs);
+    // A build that is solved again, without a cache that was lost, is not over.
+    let is_over = !matches!(&result, Err(error) if matches!(*error.kind, SolveErrorKind::Lost(_)));
+    let ran = is_over && shared.history.save(&inputs);
     let mut results = result?;
     let layers = match plan.target {
         None => Vec::new(),
@@ -98,7 +131,15 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
             None => return Err(unplaced(SolveErrorKind::Cancelled)),
         },
     };
-    Ok(Solved { layers, ran })
+    let keys = shared
+        .definitions
+        .iter()
+        .map(|key| Some(key.as_ref()?.digest));
+    Ok(Solved {
+        layers,
+        ran,
+        keys: keys.collect(),
+    })
 }
 
 /// Has the blobs of a result's layers in the store, for an output.
@@ -106,9 +147,13 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
 /// # Errors
 /// A layer that cannot be fetched.
 pub async fn fetch_layers(inputs: &Inputs, solved: &Solved) -> Result<(), SolveError> {
+    fetch_all(inputs, &solved.layers).await
+}
+
+pub(super) async fn fetch_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveError> {
     let vertex = id(inputs.plan.target.unwrap_or_default());
     let loader = LayerLoader::default();
-    let fetched = loader.fetch(inputs, &solved.layers, vertex).await;
+    let fetched = loader.fetch(inputs, layers, vertex).await;
     fetched.map_err(unplaced)
 }
 
@@ -294,22 +339,30 @@ fn chain_of(diff_ids: &[crate::digest::DiffId]) -> String {
         .map_or_else(String::new, |chain| chain.0.to_string())
 }
 
+/// Returns which vertices are made to run, or stand on one that is.
+fn made_to_run(inputs: &Inputs) -> Vec<bool> {
+    let vertices = &inputs.plan.vertices;
+    let mut runs = vec![false; vertices.len()];
+    for (index, vertex) in vertices.iter().enumerate() {
+        runs[index] = inputs.options.forced.contains(&index)
+            || vertex.inputs().into_iter().any(|input| runs[input]);
+    }
+    runs
+}
+
 /// Returns the records that definition keys lead to. What stands on a step that is made to run is found by what that makes.
 fn find(
     inputs: &Inputs,
     cache: &Cache,
     definitions: &[Option<Key>],
     history: &History,
+    runs: &[bool],
 ) -> HashMap<Input, Arc<Vec<Layer>>> {
-    let mut runs = vec![false; definitions.len()];
     let mut found = HashMap::new();
     for (index, key) in definitions.iter().enumerate() {
-        let vertex = &inputs.plan.vertices[index];
-        runs[index] = inputs.options.forced.contains(&index)
-            || vertex.inputs().into_iter().any(|input| runs[input]);
         if !runs[index]
             && let Some(key) = key
-            && let Some(record) = cache.find(&key.digest)
+            && let Some(record) = shared::own(inputs, cache, &key.digest)
         {
             history.hit(index, Came::Definition, record.key);
             found.insert(index, Arc::new(record.layers));
@@ -336,8 +389,12 @@ fn needed(inputs: &Inputs, found: &HashMap<Input, Arc<Vec<Layer>>>) -> BTreeSet<
     needed
 }
 
-/// Returns the vertices that stand on each other up to the target.
-fn leaving(plan: &Plan) -> BTreeSet<Input> {
+/// Returns the vertices whose layers outputs want: those that stand on each other up to the target, or all.
+fn leaving(inputs: &Inputs) -> BTreeSet<Input> {
+    let plan = &inputs.plan;
+    if inputs.options.all_leave {
+        return (0..plan.vertices.len()).collect();
+    }
     std::iter::successors(plan.target, |at| plan.vertices[*at].op.parent()).collect()
 }
 
@@ -412,11 +469,18 @@ async fn run_all(
             }
             Ok((_, Ok(None))) => {}
             Ok((index, Err(kind))) => {
-                inputs.cancel.cancel();
+                // What else runs is of use when the rest is solved again.
+                if !matches!(kind, SolveErrorKind::Lost(_)) {
+                    inputs.cancel.cancel();
+                }
                 let cancelled = matches!(kind, SolveErrorKind::Cancelled);
-                let earlier_cancelled = failure
-                    .as_ref()
-                    .is_some_and(|it| matches!(*it.kind, SolveErrorKind::Cancelled));
+                let lesser = |it: &SolveError| {
+                    matches!(
+                        *it.kind,
+                        SolveErrorKind::Cancelled | SolveErrorKind::Lost(_)
+                    )
+                };
+                let earlier_cancelled = failure.as_ref().is_some_and(lesser);
                 if failure.is_none() || (earlier_cancelled && !cancelled) {
                     failure = Some(located(&plan.vertices[index], kind));
                 }

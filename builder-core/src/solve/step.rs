@@ -11,7 +11,7 @@ use super::remotes::Remotes;
 use super::scheduler::{expect, finished, id};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{KnownTree, view};
-use super::{SolveErrorKind, file_step, keys, run_step};
+use super::{SolveErrorKind, file_step, keys, run_step, shared};
 use crate::cache::{Came, Key, Layer, Record};
 use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
 use crate::progress::Event;
@@ -56,7 +56,18 @@ async fn step_in_slot(
     let Shared { cache, history, .. } = &*job.shared;
     let (content, selection) = content_key(job, index).await?;
     let forced = inputs.options.forced.contains(&index);
-    if !forced && let Some(mut record) = cache.find(&content.digest) {
+    let mut record = None;
+    if !forced {
+        record = shared::own(inputs, cache, &content.digest);
+        if record.is_none()
+            && !inputs.options.no_cache
+            && let Some(hit) = shared::look_up(inputs, &content.digest)
+        {
+            shared::keep(inputs, cache, history, index, Came::Content, &hit)?;
+            record = Some(hit.record);
+        }
+    }
+    if let Some(mut record) = record {
         inputs.events.emit(Event::Cached { vertex: id(index) });
         record.key = Some(content.digest);
         if let Some(definition) = definition {

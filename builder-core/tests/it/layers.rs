@@ -21,6 +21,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "progress",
             "registry",
             "sandbox",
+            "share",
             "snapshot",
             "solve",
             "source",
@@ -48,9 +49,16 @@ const ROOMS: &[(&str, &[&str])] = &[
             "progress",
             "registry",
             "sandbox",
+            "share",
             "snapshot",
             "source",
             "store",
+        ],
+    ),
+    (
+        "share",
+        &[
+            "cache", "digest", "export", "image", "layer", "progress", "registry", "store",
         ],
     ),
     (

@@ -19,13 +19,15 @@ use std::time::Duration;
 use rustix::fs::RenameFlags;
 use rustix::io::Errno;
 
-use super::seed;
+use super::{mount_files, seed};
 use crate::cache::Layer;
 use crate::digest::ContentDigest;
 use crate::dockerfile::instruction::mount::Sharing;
 use crate::owner::{self, Owner};
 use crate::plan::{MountOp, MountSource, Op, RunOp};
+use crate::progress::Event;
 use crate::sandbox::{Rung, has_single_id};
+use crate::share::Mount;
 use crate::solve::SolveErrorKind;
 use crate::solve::inputs::Inputs;
 use crate::solve::job::Job;
@@ -40,6 +42,8 @@ const LOOK: Duration = Duration::from_millis(20);
 pub(super) struct Caches {
     /// By the place of the mount in the step's list.
     instances: BTreeMap<usize, String>,
+    /// Files from shared caches, by the names of mounts that have none yet.
+    imported: BTreeMap<String, Mount>,
     _locks: Vec<Lock>,
 }
 
@@ -73,7 +77,34 @@ pub(super) async fn lock(job: &Job, op: &RunOp) -> Result<Caches, SolveErrorKind
         held.push(instance.clone());
         caches.instances.insert(at, instance);
     }
+    import(job, &mut caches).await;
     Ok(caches)
+}
+
+/// Fetches the first files of mounts that are used here for the first time. One that cannot be had starts empty.
+async fn import(job: &Job, caches: &mut Caches) {
+    let inputs = &job.inputs;
+    let mounts = inputs.store.cache_dir().join("mounts");
+    for instance in caches.instances.values() {
+        if caches.imported.contains_key(instance) || mounts.join(instance).is_dir() {
+            continue;
+        }
+        match inputs.shared.fetch_mount(instance).await {
+            None => {}
+            Some(Ok(mount)) => {
+                caches.imported.insert(instance.clone(), mount);
+            }
+            Some(Err(lost)) => warn(job, format!("a cache mount starts empty: {lost}")),
+        }
+    }
+}
+
+fn warn(job: &Job, message: String) {
+    job.inputs.events.emit(Event::Warning {
+        vertex: Some(job.vertex),
+        line: None,
+        message,
+    });
 }
 
 fn private(job: &Job, name: &str, caches: &mut Caches) -> Result<String, SolveErrorKind> {
@@ -106,6 +137,11 @@ async fn wait(job: &Job, name: &str, sharing: Sharing) -> Result<Lock, SolveErro
             () = job.inputs.cancel.cancelled() => return Err(SolveErrorKind::Cancelled),
         }
     }
+}
+
+/// Names a cache that starts empty.
+pub(in crate::solve) fn cache_name(id: &str) -> String {
+    name(id, "")
 }
 
 /// Names a cache: its id, and what its first content is.
@@ -181,6 +217,14 @@ impl Caches {
         match known {
             Some(known) => seed::fill(&known, source, &new)?,
             None => dress(&new, *mode, *uid, *gid).map_err(io)?,
+        }
+        if let Some(mount) = self.imported.get(name)
+            && let Err(error) = mount_files::fill(inputs, mount, &new)
+        {
+            warn(job, format!("the cache mount `{id}` starts empty: {error}"));
+            std::fs::remove_dir_all(&new).map_err(io)?;
+            std::fs::create_dir(&new).map_err(io)?;
+            dress(&new, *mode, *uid, *gid).map_err(io)?;
         }
         // An empty directory would be replaced by a plain rename, under the feet of a step that has it mounted.
         let cwd = rustix::fs::CWD;

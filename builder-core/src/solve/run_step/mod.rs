@@ -5,6 +5,7 @@ mod context_view;
 mod device;
 mod failed;
 mod mask;
+mod mount_files;
 mod mounts;
 mod process;
 mod seed;
@@ -29,8 +30,10 @@ use crate::sandbox::{self, Network, Root, Rung, Security, Spec, User};
 use crate::snapshot::{Active, open_data};
 
 use cache_mount::Caches;
+pub(super) use cache_mount::cache_name;
 pub use failed::{FailedStep, SecretUse};
 pub(crate) use failed::{LOCK, directory, forget};
+pub use mount_files::pack_mount;
 use process::{Stop, StopOnDrop, end_of_time, run_process};
 pub use ssh::{SshKey, SshKeyError, SshSource};
 
