@@ -23,6 +23,7 @@
 //! | `container`   | where namespaces are refused, as in a default container: chroot, or no RUN |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rungs`       | every way of running steps makes the same layers                           |
+//! | `reproducible` | another user, directory, umask, clock, zone: the same image to the byte   |
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
 //! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
 //! | `check`       | remarks in every format, exit codes, mends                                 |
@@ -67,6 +68,7 @@ mod orphans;
 mod outputs;
 mod peers;
 mod prune;
+mod reproducible;
 mod rungs;
 mod shared_cache;
 mod short_names;

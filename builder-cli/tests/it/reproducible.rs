@@ -1,0 +1,148 @@
+//! With `SOURCE_DATE_EPOCH` an image is the same to the byte, whoever builds it, where, when and how.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use crate::fixture;
+use crate::users::{Who, everybody};
+
+const DOCKERFILE: &str = "\
+FROM busybox AS one
+WORKDIR /w
+RUN umask > /umask && echo ${HOME:-none} > /home-of-run && date > /dev/null && mkdir -p a/b && ln -s b a/c
+
+FROM busybox AS two
+RUN --mount=type=cache,target=/cache touch /cache/x && for n in 1 2 3 4 5 6 7 8; do echo $n > /$n; done
+COPY --chmod=640 a.txt /two/
+
+FROM busybox
+COPY a.txt sub /files/
+ADD x.tar /x/
+COPY --link --from=one / /one
+COPY --from=two /1 /2 /3 /two/ /two/
+RUN touch /now && chown app /now && rm -r /files/b
+ENV A=b
+LABEL made=again
+";
+
+/// All that must not matter.
+struct Circumstances {
+    directory: &'static str,
+    umask: &'static str,
+    zone: &'static str,
+    locale: &'static str,
+    jobs: &'static str,
+    /// The times of the context's files.
+    files: &'static str,
+    /// How far the clock is off, as `faketime` takes it.
+    clock: Option<&'static str>,
+}
+
+const HERE: Circumstances = Circumstances {
+    directory: "one",
+    umask: "022",
+    zone: "UTC",
+    locale: "C",
+    jobs: "1",
+    files: "2024-01-02 03:04:05",
+    clock: None,
+};
+
+const ELSEWHERE: Circumstances = Circumstances {
+    directory: "else/where",
+    umask: "077",
+    zone: "Asia/Tokyo",
+    locale: "tr_TR.UTF-8",
+    jobs: "8",
+    files: "2025-06-07 08:09:10",
+    clock: Some("+500d"),
+};
+
+/// Builds in `home` and returns the digest of every output.
+fn build(base: &Path, who: &Who, now: &Circumstances) -> BTreeMap<String, String> {
+    let dir = who.home.join(now.directory);
+    fixture::write_files(
+        &dir.join("context"),
+        &[
+            ("Dockerfile", DOCKERFILE),
+            ("a.txt", "a\n"),
+            ("sub/b", "b\n"),
+            ("sub/d/e", "e\n"),
+        ],
+    );
+    let prepare = "cd \"$1\"; find . -type f -exec chmod 644 {} +; find . -type d -exec chmod 755 {} +; \
+        tar --mtime=@1 --owner=0 --group=0 --sort=name -cf x.tar sub; chmod 644 x.tar; \
+        find . -exec touch -d \"$2\" {} +";
+    let mut shell = Command::new("sh");
+    shell.args(["-ec", prepare, "sh"]).arg(dir.join("context"));
+    fixture::run(shell.arg(now.files)).ok();
+    who.give(&who.home);
+
+    let outputs = [
+        ("oci.tar", "type=oci"),
+        ("zstd.tar", "type=oci,compression=zstd"),
+        ("docker.tar", "type=docker"),
+        ("files.tar", "type=tar"),
+    ];
+    let build = who.build(base);
+    let mut command = Command::new("sh");
+    command.args(["-ec", "cd \"$1\"; umask \"$2\"; shift 2; exec \"$@\"", "sh"]);
+    command.arg(dir.join("context")).arg(now.umask);
+    if let Some(clock) = now.clock.filter(|_| fixture::has("faketime")) {
+        command.args(["faketime", "-f", clock]);
+    }
+    command.arg(build.get_program()).args(build.get_args());
+    for (name, value) in build.get_envs() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
+    command.args(["--progress=plain", "-t", "same:1", "--jobs", now.jobs]);
+    for (file, output) in outputs {
+        let dest = dir.join(file).display().to_string();
+        command.args(["-o", &format!("{output},dest={dest}")]);
+    }
+    command
+        .arg("--iidfile")
+        .arg(dir.join("iid"))
+        .arg(".")
+        .env("SOURCE_DATE_EPOCH", "1600000000")
+        .env("TZ", now.zone)
+        .env("LC_ALL", now.locale);
+    fixture::run(&mut command).ok();
+    let files = outputs.iter().map(|(file, _)| *file).chain(["iid"]);
+    files
+        .map(|file| {
+            let bytes = fs::read(dir.join(file)).unwrap_or_else(|error| panic!("{file}: {error}"));
+            (file.to_owned(), fixture::sha256(&bytes))
+        })
+        .collect()
+}
+
+#[test]
+fn who_where_and_when_do_not_matter() {
+    let test = "reproducible";
+    let Some(base) = fixture::base(test) else {
+        return;
+    };
+    if !fixture::has("faketime") {
+        fixture::skip(
+            test,
+            "faketime (the clock is not another in the second build)",
+        );
+    }
+    let temp = fixture::temp_dir();
+    fixture::set_mode(temp.path(), 0o755);
+    let mut first = None;
+    for who in everybody(test, temp.path()) {
+        for now in [&HERE, &ELSEWHERE] {
+            let _ = fs::remove_dir_all(who.store());
+            let found = build(base, &who, now);
+            let expected = first.get_or_insert_with(|| found.clone());
+            assert_eq!(&found, expected, "{} in {}", who.name, now.directory);
+        }
+    }
+}
