@@ -17,6 +17,7 @@
 //! | `commands`    | every folder of `testdata/cli/`: what commands print, their help and their errors |
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
 //! | `exports`     | streams, metadata, annotations, several platforms                          |
+//! | `emulation` | steps for another architecture, with an emulator and without               |
 //! | `engines`     | Docker and Podman are sent the layers that they lack, and run what came    |
 //! | `short_names` | aliases and search registries of `registries.conf`                         |
 //! | `outputs`     | tools that others wrote accept what comes out                              |
@@ -53,6 +54,7 @@ mod crash;
 mod devices;
 mod differential;
 mod edits;
+mod emulation;
 mod engines;
 mod epochs;
 mod escape;
