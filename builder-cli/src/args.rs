@@ -1,6 +1,8 @@
 //! What may be written on the command line. Flags are Docker's where Docker has them; those that are not supported
 //! yet are refused by name.
 
+#[cfg(test)]
+mod docker_flags;
 pub(crate) mod images;
 mod refused;
 
@@ -322,46 +324,100 @@ const REFUSED: &[(&str, bool, &str)] = &[
         true,
         "is not supported: there is no daemon to choose",
     ),
-    ("compress", false, NOT_YET),
-    ("disable-content-trust", false, NOT_YET),
+    (
+        "compress",
+        false,
+        "is not needed: the context is read where it is, nothing is sent to a daemon",
+    ),
+    (
+        "debug",
+        false,
+        "is not supported: use --progress=plain, and `builder debug` after a failed build",
+    ),
+    (
+        "detach",
+        false,
+        "is not supported: there is no daemon that goes on with the build",
+    ),
+    ("disable-content-trust", false, refused::TRUST),
     (
         "force-rm",
         false,
         "is not needed: no container is left behind",
     ),
-    ("policy", true, NOT_YET),
+    (
+        "invoke",
+        true,
+        "is not supported: use --on-error=shell, or `builder debug` after a failed build",
+    ),
+    (
+        "policy",
+        true,
+        "is not supported: pin images by digest (FROM image@sha256:…), and look at the Dockerfile with `builder check`",
+    ),
+    (
+        "print",
+        true,
+        "is called --call here: --call=outline, --call=targets",
+    ),
     ("provenance", true, NOT_YET),
     ("rm", false, "is not needed: no container is left behind"),
     ("sbom", true, NOT_YET),
-    ("security-opt", true, NOT_YET),
-    ("squash", false, NOT_YET),
+    (
+        "security-opt",
+        true,
+        "is not supported: steps have Docker's default profile; `RUN --security=insecure` with --allow has none",
+    ),
+    (
+        "server-config",
+        true,
+        "is not supported: there is no daemon to configure",
+    ),
+    (
+        "squash",
+        false,
+        "is not supported: end with a stage of one layer: `FROM scratch` and `COPY --from=STAGE / /`",
+    ),
 ];
 
 /// Reads the command line; ends the process where clap does: `--help`, `--version`, a mistake (2).
 pub(crate) fn parse() -> Result<Cli, Failure> {
-    read(&command().get_matches())
+    match command().try_get_matches() {
+        Ok(matches) => read(&matches),
+        Err(error) => Err(refused::command(&error).unwrap_or_else(|| error.exit())),
+    }
+}
+
+/// A flag that is refused; Docker takes a value of true or false behind one that needs none.
+fn refusal(name: &'static str, takes_value: bool) -> Arg {
+    let arg = Arg::new(name)
+        .long(name)
+        .hide(true)
+        .action(ArgAction::Append);
+    let short = refused::SHORT.iter().find(|it| it.0 == name);
+    let arg = match short {
+        Some((_, short)) => arg.short(*short),
+        None => arg,
+    };
+    match takes_value {
+        true => arg.allow_hyphen_values(true),
+        false => arg
+            .num_args(0..=1)
+            .require_equals(true)
+            .default_missing_value("true"),
+    }
 }
 
 fn command() -> clap::Command {
-    let refused = REFUSED.iter().map(|(name, takes_value, _)| {
-        let arg = Arg::new(*name).long(*name).hide(true);
-        match takes_value {
-            true => arg.action(ArgAction::Append).allow_hyphen_values(true),
-            false => arg.action(ArgAction::Count),
-        }
-    });
+    let refused = REFUSED
+        .iter()
+        .map(|(name, takes_value, _)| refusal(name, *takes_value));
     // A flag given twice counts as it was given last, as with Docker: wrappers add theirs in front.
     let last_wins = |command: clap::Command| command.args_override_self(true);
     let own = |command: clap::Command| {
         let name = command.get_name().to_owned();
         let refused = refused::IMAGES.iter().filter(|it| it.0 == name);
-        let refused = refused.map(|(_, flag, takes_value, _)| {
-            let arg = Arg::new(*flag).long(*flag).hide(true);
-            match takes_value {
-                true => arg.action(ArgAction::Append).allow_hyphen_values(true),
-                false => arg.action(ArgAction::Count),
-            }
-        });
+        let refused = refused.map(|(_, flag, takes_value, _)| refusal(flag, *takes_value));
         last_wins(command.args(refused.collect::<Vec<_>>()))
     };
     Cli::command()
@@ -374,25 +430,17 @@ fn command() -> clap::Command {
 
 fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
     if let Some(build) = matches.subcommand_matches("build") {
-        for (name, takes_value, answer) in REFUSED {
-            let given = match takes_value {
-                true => build.contains_id(name),
-                false => build.get_count(name) > 0,
-            };
-            if given {
+        for (name, _, answer) in REFUSED {
+            if build.contains_id(name) {
                 return Err(Failure::Usage(format!("--{name} {answer}")));
             }
         }
     }
-    for (command, flag, takes_value, answer) in refused::IMAGES {
-        if let Some(matches) = matches.subcommand_matches(command) {
-            let given = match takes_value {
-                true => matches.contains_id(flag),
-                false => matches.get_count(flag) > 0,
-            };
-            if given {
-                return Err(Failure::Usage(format!("{command} --{flag} {answer}")));
-            }
+    for (command, flag, _, answer) in refused::IMAGES {
+        if let Some(matches) = matches.subcommand_matches(command)
+            && matches.contains_id(flag)
+        {
+            return Err(Failure::Usage(format!("{command} --{flag} {answer}")));
         }
     }
     Cli::from_arg_matches(matches).map_err(|error| error.exit())
@@ -431,7 +479,12 @@ mod tests {
             if *takes_value {
                 line.push("x=y");
             }
-            line.push("x");
+            let names: &[&str] = match *command_name {
+                "prune" | "du" => &[],
+                "copy" => &["x", "y"],
+                _ => &["x"],
+            };
+            line.extend(names);
             let matches = command().try_get_matches_from(line);
             match matches.map(|matches| read(&matches)) {
                 Ok(Err(Failure::Usage(message))) => {
