@@ -3,6 +3,7 @@
 //! | type   | what is written                                | compression   |
 //! |--------|------------------------------------------------|---------------|
 //! | image  | names in the store, which is there anyway; with `push=true` as registry |   |
+//! | cacheonly | nothing                                     |               |
 //! | registry | nothing here: the image is pushed, under `name` or the build's names | gzip, level 6 |
 //! | oci    | OCI layout, a tar or (`tar=false`) a directory | gzip, level 6 |
 //! | docker | an archive for `docker load`, or, without a    | none          |
@@ -16,7 +17,7 @@
 use std::path::PathBuf;
 
 use builder_core::Output;
-use builder_core::build::{Annotation, Dest, Engine, ImageOptions, Sink};
+use builder_core::build::{Annotation, Dest, Engine, ImageOptions, Sink, Split};
 use builder_core::image::Reference;
 use builder_core::layer::compression::Compression;
 
@@ -48,7 +49,54 @@ struct Given {
     oci_types: Option<bool>,
     referrers: bool,
     push: Option<bool>,
+    by_digest: bool,
+    split: Option<bool>,
 }
+
+/// Keys of BuildKit's exporters that ask for what is always so here, or never: the value that is taken, and why no other.
+const FIXED: &[(&str, &str, &str)] = &[
+    (
+        "mode",
+        "copy",
+        "what else is in the directory stays: remove it before the build",
+    ),
+    (
+        "name-canonical",
+        "true",
+        "NAME@DIGEST always names an image here",
+    ),
+    (
+        "prefer-nondist-layers",
+        "false",
+        "layers are all distributed",
+    ),
+    (
+        "registry.insecure",
+        "false",
+        "mark the registry in registries.conf: [[registry]] location = \"HOST\" insecure = true",
+    ),
+    (
+        "store",
+        "true",
+        "what is built is in the store: `prune` removes it, `--root` names another",
+    ),
+    (
+        "unpack",
+        "false",
+        "layers are unpacked when a step must see them",
+    ),
+];
+
+/// Keys of BuildKit's exporters that are refused, and what to do.
+const REFUSED: &[(&str, &str)] = &[
+    ("buildinfo", "use --metadata-file"),
+    ("buildinfo-attrs", "use --metadata-file"),
+    ("context", "DOCKER_HOST says where the engine is"),
+    (
+        "dangling-name-prefix",
+        "an image without a name is kept by its digest: give name=",
+    ),
+];
 
 /// Reads the value of one `--output`.
 pub(crate) fn parse(text: &str, around: &Surroundings) -> Result<Output, Failure> {
@@ -60,8 +108,12 @@ pub(crate) fn parse(text: &str, around: &Surroundings) -> Result<Output, Failure
             "" => Err(wrong("a directory or type=… is expected".to_owned())),
             "-" => Ok(Output::Tar {
                 dest: stream(around).map_err(wrong)?,
+                split: Split::default(),
             }),
-            dest => Ok(Output::Local { dest: dest.into() }),
+            dest => Ok(Output::Local {
+                dest: dest.into(),
+                split: Split::default(),
+            }),
         };
     }
     let mut given = Given::default();
@@ -91,15 +143,25 @@ fn take(given: &mut Given, key: &str, value: String, around: &Surroundings) -> R
     let boolean = |value: &str| {
         boolean(value).ok_or_else(|| format!("{key}=`{value}` is neither true nor false"))
     };
+    if let Some((_, only, why)) = FIXED.iter().find(|it| it.0 == key) {
+        let same = match *only {
+            "true" | "false" => boolean(&value)?.to_string() == *only,
+            only => value == only,
+        };
+        return match same {
+            true => Ok(()),
+            false => Err(format!("{key}={value} is not supported: {why}")),
+        };
+    }
+    if let Some((_, why)) = REFUSED.iter().find(|it| it.0 == key) {
+        return Err(format!("{key} is not supported: {why}"));
+    }
     match key {
         "type" => given.kind = Some(value),
         "dest" => given.dest = Some(value),
         "tar" => given.tar = Some(boolean(&value)?),
-        "mode" => {
-            return Err(format!(
-                "mode=`{value}` is not known: of several platforms each has a directory of its own"
-            ));
-        }
+        "platform-split" => given.split = Some(boolean(&value)?),
+        "push-by-digest" => given.by_digest = boolean(&value)?,
         "compression" => given.codec = Some(value),
         "force-compression" => given.force = boolean(&value)?,
         "compression-level" => {
@@ -163,6 +225,8 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
         oci_types,
         referrers,
         push,
+        by_digest,
+        split,
     } = given;
     let kind = kind.ok_or("type=oci, docker, image, local or tar is missing")?;
     // An image that is pushed is a registry's.
@@ -172,10 +236,10 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
     };
     let is_image = match kind.as_str() {
         "oci" | "docker" | "registry" => true,
-        "local" | "tar" | "image" => false,
+        "local" | "tar" | "image" | "cacheonly" => false,
         other => {
             return Err(format!(
-                "unknown type `{other}`: oci, docker, local, tar, registry or image is expected"
+                "unknown type `{other}`: oci, docker, local, tar, registry, image or cacheonly is expected"
             ));
         }
     };
@@ -200,8 +264,27 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
             "type={kind} takes no annotations or media types: give --annotation, or type=oci"
         ));
     }
-    if names.is_some() && matches!(kind.as_str(), "local" | "tar") {
+    if names.is_some() && matches!(kind.as_str(), "local" | "tar" | "cacheonly") {
         return Err(format!("type={kind} has no name"));
+    }
+    if by_digest && kind != "registry" {
+        return Err(format!("push-by-digest: type={kind} is not pushed"));
+    }
+    if split.is_some() && !matches!(kind.as_str(), "local" | "tar") {
+        return Err(format!(
+            "platform-split is for type=local and type=tar, not type={kind}"
+        ));
+    }
+    let split = match split {
+        None => Split::Several,
+        Some(true) => Split::Always,
+        Some(false) => Split::Never,
+    };
+    if kind == "cacheonly" {
+        return match dest {
+            Some(_) => Err("type=cacheonly writes nothing, and takes no dest".to_owned()),
+            None => Ok(Output::Store { names: Vec::new() }),
+        };
     }
     if kind == "image" {
         if dest.is_some() {
@@ -228,6 +311,7 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
         force_compression: force,
         names,
         annotations,
+        by_digest,
         docker_types: oci_types == Some(false),
         referrers,
     };
@@ -252,8 +336,14 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
         path.ok_or_else(|| "a directory cannot be written to standard output".to_owned())
     };
     Ok(match (kind.as_str(), tar) {
-        ("local", _) => Output::Local { dest: directory()? },
-        ("tar", _) => Output::Tar { dest: file()? },
+        ("local", _) => Output::Local {
+            dest: directory()?,
+            split,
+        },
+        ("tar", _) => Output::Tar {
+            dest: file()?,
+            split,
+        },
         ("docker", _) => Output::DockerArchive {
             dest: file()?,
             image,
@@ -310,197 +400,4 @@ pub(crate) fn boolean(text: &str) -> Option<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn around(stdout_is_terminal: bool) -> Surroundings {
-        Surroundings {
-            stdout_is_terminal,
-            engine: Ok(Engine::Unix("/run/d.sock".into())),
-            has_epoch: false,
-        }
-    }
-
-    #[test]
-    fn outputs() {
-        let dest = || PathBuf::from("x");
-        let archive = |compression| Output::OciArchive {
-            dest: dest().into(),
-            image: ImageOptions::compressed(compression),
-        };
-        let docker = ImageOptions::compressed(Compression::None);
-        for (text, expected) in [
-            ("x", Output::Local { dest: dest() }),
-            ("type=local,dest=x", Output::Local { dest: dest() }),
-            (
-                "type=tar,dest=x",
-                Output::Tar {
-                    dest: dest().into(),
-                },
-            ),
-            ("type=oci,dest=x", archive(Compression::Gzip(6))),
-            ("dest=x,TYPE=oci,tar=1", archive(Compression::Gzip(6))),
-            (
-                "type=oci,dest=x,compression=zstd,compression-level=9",
-                archive(Compression::Zstd(9)),
-            ),
-            (
-                "type=oci,dest=x,compression=uncompressed",
-                archive(Compression::None),
-            ),
-            (
-                "type=oci,dest=x,compression-level=1,rewrite-timestamp=false,oci-mediatypes=true",
-                archive(Compression::Gzip(1)),
-            ),
-            (
-                "type=oci,\"dest=x,y\",tar=false",
-                Output::OciDirectory {
-                    dest: "x,y".into(),
-                    image: ImageOptions::compressed(Compression::Gzip(6)),
-                },
-            ),
-            ("type=registry", registry()),
-            (
-                "type=image,\"name=a.io/b:1,c\",push=true,compression=zstd",
-                Output::Registry {
-                    image: ImageOptions {
-                        names: Some(vec![
-                            "a.io/b:1".parse().expect("name"),
-                            "c".parse().expect("name"),
-                        ]),
-                        ..ImageOptions::compressed(Compression::Zstd(3))
-                    },
-                },
-            ),
-            (
-                "type=docker,dest=x",
-                Output::DockerArchive {
-                    dest: dest().into(),
-                    image: docker.clone(),
-                },
-            ),
-            (
-                "type=docker",
-                Output::Engine {
-                    at: Engine::Unix("/run/d.sock".into()),
-                    image: docker,
-                },
-            ),
-            ("type=registry", registry()),
-            ("type=image,push=true", registry()),
-            (
-                "type=registry,force-compression=true",
-                Output::Registry {
-                    image: ImageOptions {
-                        force_compression: true,
-                        ..ImageOptions::compressed(Compression::Gzip(6))
-                    },
-                },
-            ),
-            (
-                "type=registry,name=a:1,compression=zstd",
-                Output::Registry {
-                    image: ImageOptions {
-                        names: Some(vec!["a:1".parse().expect("a")]),
-                        ..ImageOptions::compressed(Compression::Zstd(3))
-                    },
-                },
-            ),
-            (
-                "type=image,\"name=a:1,b:2\",push=false",
-                Output::Store {
-                    names: vec!["a:1".parse().expect("a"), "b:2".parse().expect("b")],
-                },
-            ),
-        ] {
-            match parse(text, &around(true)) {
-                Ok(output) => assert_eq!(output, expected, "{text}"),
-                Err(failure) => panic!("{text}: {failure:?}"),
-            }
-        }
-        for text in [
-            "-",
-            "type=tar,dest=-",
-            "type=oci,dest=-",
-            "type=docker,dest=-",
-        ] {
-            assert!(parse(text, &around(false)).is_ok(), "{text}");
-        }
-    }
-
-    #[test]
-    fn annotations_name_their_level() {
-        for (key, expected) in [
-            ("annotation.a.b", Annotation::at("manifest", "a.b", "v")),
-            ("annotation-index.a", Annotation::at("index", "a", "v")),
-            (
-                "annotation-manifest-descriptor[linux/arm64].a.b",
-                Annotation::at("manifest-descriptor[linux/arm64]", "a.b", "v"),
-            ),
-            (
-                "annotation[linux/arm64].a",
-                Annotation::at("manifest[linux/arm64]", "a", "v"),
-            ),
-        ] {
-            let output = parse(&format!("type=oci,dest=x,{key}=v"), &around(true));
-            let found = output.ok().and_then(|it| match it {
-                Output::OciArchive { image, .. } => image.annotations.into_iter().next(),
-                _ => None,
-            });
-            assert_eq!(found, expected.ok(), "{key}");
-        }
-    }
-
-    #[test]
-    fn what_is_refused_is_named() {
-        for (text, expected) in [
-            ("", "a directory"),
-            ("-", "a terminal"),
-            ("type=tar,dest=-", "a terminal"),
-            ("type=local,dest=-", "directory cannot"),
-            ("type=oci", "needs dest"),
-            ("dest=a,tar=true", "is missing"),
-            ("type=registry,dest=x", "neither push=false"),
-            ("type=registry,push=false", "neither push=false"),
-            ("type=oci,dest=x,push=true", "not pushed"),
-            ("type=image,dest=x", "type=oci"),
-            ("type=local,dest=x,name=a", "has no name"),
-            ("type=oci,dest=x,name=A", "name=A"),
-            ("type=oci,dest=x,oci-mediatypes=false", "type=docker"),
-            (
-                "type=oci,dest=x,rewrite-timestamp=true",
-                "SOURCE_DATE_EPOCH",
-            ),
-            (
-                "type=oci,dest=x,annotation-layer.a=b",
-                "`layer` is no level",
-            ),
-            ("type=oci,dest=x,mode=split", "mode"),
-            ("type=vhd,dest=x", "unknown type `vhd`"),
-            ("type=oci,dest=x,colour=red", "unknown key `colour`"),
-            ("type=oci,dest=x,tar=maybe", "neither true nor false"),
-            ("type=oci,dest=x,compression=xz", "unknown compression `xz`"),
-            ("type=oci,dest=x,compression-level=13", "1 to 12"),
-            (
-                "type=oci,dest=x,compression=uncompressed,compression-level=1",
-                "for gzip and zstd",
-            ),
-            ("type=docker,dest=x,compression=zstd", "no zstd"),
-            ("type=docker,dest=x,tar=false", "for type=oci"),
-            ("type=local,dest=x,compression=gzip", "not compressed"),
-            ("type=local,dest=x,force-compression=true", "not compressed"),
-            (
-                "type=oci,dest=x,force-compression=much",
-                "neither true nor false",
-            ),
-            ("type=oci,dest", "KEY=VALUE"),
-        ] {
-            match parse(text, &around(true)) {
-                Err(Failure::Usage(message)) => {
-                    assert!(message.contains(expected), "{text}: {message}");
-                }
-                other => panic!("{text}: {other:?}"),
-            }
-        }
-    }
-}
+mod tests;

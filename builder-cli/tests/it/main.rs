@@ -24,6 +24,7 @@
 //! | `container`   | where namespaces are refused, as in a default container: chroot, or no RUN |
 //! | `crash`       | `kill -9` and two builds at once leave the store valid                     |
 //! | `rungs`       | every way of running steps makes the same layers                           |
+//! | `pushes`      | an index and an image without a tag, read back by others                   |
 //! | `reproducible` | another user, directory, umask, clock, zone: the same image to the byte   |
 //! | `users`       | who builds: root and an ordinary user, on each rung that `ISOLATION` names |
 //! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
@@ -70,6 +71,7 @@ mod orphans;
 mod outputs;
 mod peers;
 mod prune;
+mod pushes;
 mod reproducible;
 mod rungs;
 mod shared_cache;

@@ -8,7 +8,7 @@ use std::time::Duration;
 use super::annotations::{self, Annotation, Level};
 use super::assemble;
 use super::error::BuildError;
-use super::output::{Dest, Engine, ImageOptions, Output, Sink};
+use super::output::{Dest, Engine, ImageOptions, Output, Sink, Split};
 use super::run::Image;
 use crate::attest::{self, Attestation};
 use crate::export::{self, Destination, Finished};
@@ -92,8 +92,19 @@ impl Delivery<'_> {
         self.solutions.len() > 1 || self.solutions.iter().any(|it| !it.attestations.is_empty())
     }
 
-    /// Refuses annotations that would be written nowhere.
+    /// Refuses annotations that would be written nowhere, and files that would be written twice.
     fn refuse_contradictions(&self) -> Result<(), BuildError> {
+        let together = |output: &&Output| {
+            let (Output::Local { split, .. } | Output::Tar { split, .. }) = output else {
+                return false;
+            };
+            *split == Split::Never && self.solutions.len() > 1
+        };
+        if let Some(output) = self.outputs.iter().find(together) {
+            return Err(BuildError::PlatformsTogether {
+                place: output.place(),
+            });
+        }
         let of_outputs = self.outputs.iter().filter_map(Output::image);
         let all = of_outputs
             .flat_map(|image| &image.annotations)
@@ -217,8 +228,8 @@ impl Delivery<'_> {
                     "loading into {at}: {said} ({sent} of {layers} layers sent)"
                 ))
             }
-            (Output::Local { dest }, _) => {
-                for (directory, tree) in self.trees()? {
+            (Output::Local { dest, split }, _) => {
+                for (directory, tree) in self.trees(*split)? {
                     let dest = match directory.as_str() {
                         "" => dest.clone(),
                         directory => dest.join(directory),
@@ -227,8 +238,8 @@ impl Delivery<'_> {
                 }
                 Ok(format!("writing {}", dest.display()))
             }
-            (Output::Tar { dest }, _) => {
-                let trees = self.trees()?;
+            (Output::Tar { dest, split }, _) => {
+                let trees = self.trees(*split)?;
                 let mut sink = sink(dest);
                 export::tree_archive(&trees, destination(dest, &mut sink), clamp)?;
                 Ok(format!("writing {dest}"))
@@ -249,9 +260,9 @@ impl Delivery<'_> {
         })
     }
 
-    /// Returns the files of each platform, with the directory that they go into: none where there is one platform.
-    fn trees(&self) -> Result<Vec<export::Placed>, BuildError> {
-        let many = self.solutions.len() > 1;
+    /// Returns the files of each platform, with the directory that they go into; the empty one is none.
+    fn trees(&self, split: Split) -> Result<Vec<export::Placed>, BuildError> {
+        let many = split == Split::Always || self.solutions.len() > 1;
         let each = self.solutions.iter().map(|solution| {
             let tree = result_tree(&solution.inputs, &solution.solved).map_err(self.fail)?;
             let directory = match many {

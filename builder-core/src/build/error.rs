@@ -63,6 +63,10 @@ pub enum BuildError {
     Checks(Box<Located<ChecksError>>),
     #[error("pushing needs a name that says where to: give the image a tag")]
     PushWithoutName,
+    #[error(
+        "platform-split=false: the files of several platforms would overwrite one another in {place}"
+    )]
+    PlatformsTogether { place: String },
     #[error("pushing {name}: {source}")]
     Push {
         name: String,

@@ -39,7 +39,7 @@ pub use debug::{Debug, DebugSession};
 pub use error::{BuildError, ChecksError, Located};
 pub use last::last_build;
 pub use logs::{StepLog, StepState, last_logs};
-pub use output::{Dest, Engine, ImageOptions, Output, Sink};
+pub use output::{Dest, Engine, ImageOptions, Output, Sink, Split};
 pub use planned::Planned;
 pub use request::Build;
 pub use run::Image;

@@ -25,11 +25,21 @@ pub enum Output {
     Registry { image: ImageOptions },
     /// A Docker or Podman engine, by its socket.
     Engine { at: Engine, image: ImageOptions },
-    /// The files of the image, in a directory; owned by whoever runs the build. Of several platforms each has a
-    /// directory of its own.
-    Local { dest: PathBuf },
+    /// The files of the image, in a directory; owned by whoever runs the build.
+    Local { dest: PathBuf, split: Split },
     /// The files of the image as a tar, owners as they are.
-    Tar { dest: Dest },
+    Tar { dest: Dest, split: Split },
+}
+
+/// Whether the files of a platform have a directory of their own: `linux_arm64`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Split {
+    /// Where there are several platforms.
+    #[default]
+    Several,
+    Always,
+    /// Files of several platforms would overwrite one another: that is refused.
+    Never,
 }
 
 /// How an image is written.
@@ -41,6 +51,8 @@ pub struct ImageOptions {
     /// Names in place of the build's.
     pub names: Option<Vec<Reference>>,
     pub annotations: Vec<Annotation>,
+    /// A push gives the repository no tag: the image is there by its digest alone.
+    pub by_digest: bool,
     /// Docker's media types in place of OCI's.
     pub docker_types: bool,
     /// Attestations refer to their image as OCI 1.1 has it (`subject`), besides the entry in the index.
@@ -139,11 +151,11 @@ impl Output {
         let (dest, is_directory): (&Path, bool) = match self {
             Output::OciArchive { dest, .. }
             | Output::DockerArchive { dest, .. }
-            | Output::Tar { dest } => match dest {
+            | Output::Tar { dest, .. } => match dest {
                 Dest::File(path) => (path, false),
                 Dest::Stream(_) => return Ok(()),
             },
-            Output::OciDirectory { dest, .. } | Output::Local { dest } => (dest, true),
+            Output::OciDirectory { dest, .. } | Output::Local { dest, .. } => (dest, true),
             Output::Engine {
                 at: Engine::Unix(socket),
                 ..
@@ -198,7 +210,7 @@ impl Output {
         match self {
             Output::OciArchive { dest, .. }
             | Output::DockerArchive { dest, .. }
-            | Output::Tar { dest } => matches!(dest, Dest::Stream(_)),
+            | Output::Tar { dest, .. } => matches!(dest, Dest::Stream(_)),
             _ => false,
         }
     }
@@ -210,8 +222,8 @@ impl Output {
             Output::Store { .. } | Output::Registry { .. } => String::new(),
             Output::OciArchive { dest, .. }
             | Output::DockerArchive { dest, .. }
-            | Output::Tar { dest } => dest.to_string(),
-            Output::OciDirectory { dest, .. } | Output::Local { dest } => {
+            | Output::Tar { dest, .. } => dest.to_string(),
+            Output::OciDirectory { dest, .. } | Output::Local { dest, .. } => {
                 dest.display().to_string()
             }
             Output::Engine { at, .. } => at.to_string(),

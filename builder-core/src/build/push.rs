@@ -34,11 +34,15 @@ pub(super) async fn push_all(
 ) -> Result<u32, BuildError> {
     let mut step = first;
     for (output, finished) in outputs.iter().zip(&image.outputs) {
-        let (Output::Registry { .. }, Some(finished)) = (output, finished) else {
+        let (Output::Registry { image }, Some(finished)) = (output, finished) else {
             continue;
         };
         for name in &finished.names {
             let top = finished.top().clone();
+            let name = &match image.by_digest {
+                true => name.at_digest(top.digest),
+                false => name.clone(),
+            };
             let records = store.records();
             let contents = Contents::read(&top, store.blobs());
             let failed = |source| BuildError::Push {

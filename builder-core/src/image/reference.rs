@@ -157,6 +157,15 @@ impl Reference {
         }
     }
 
+    /// Returns what `digest` names in this repository, without a tag.
+    #[must_use]
+    pub fn at_digest(&self, digest: Digest) -> Self {
+        Reference {
+            tag: None,
+            ..self.with_digest(digest)
+        }
+    }
+
     /// Returns the shortest text that reads as this reference, as Docker shows it: `python:3.11-slim`.
     pub fn familiar(&self) -> String {
         let full = self.to_string();

@@ -1,0 +1,145 @@
+//! What a build pushes, read back by others: an index, an image without a tag.
+
+use std::path::Path;
+use std::process::Command;
+
+use serde_json::Value;
+
+use crate::fixture;
+use crate::outputs::{Registry, lacks, tool};
+
+const DOCKERFILE: &str = "FROM scratch\nARG TARGETARCH\nCOPY Dockerfile /$TARGETARCH/\n";
+
+fn build(dir: &Path, arguments: &[&str]) -> fixture::Ran {
+    fixture::write_files(&dir.join("context"), &[("Dockerfile", DOCKERFILE)]);
+    let mut command = Command::new(fixture::program());
+    command
+        .args(["build", "--progress=plain", "--root"])
+        .arg(dir.join("store"))
+        .args(arguments)
+        .arg("--metadata-file")
+        .arg(dir.join("meta.json"))
+        .arg(dir.join("context"))
+        .env_remove("SOURCE_DATE_EPOCH");
+    fixture::run(&mut command)
+}
+
+fn meta(dir: &Path) -> Value {
+    let text = std::fs::read(dir.join("meta.json")).expect("metadata");
+    serde_json::from_slice(&text).expect("JSON")
+}
+
+fn skopeo(arguments: &[&str]) -> Value {
+    let mut command = Command::new("skopeo");
+    command.args(["inspect", "--tls-verify=false"]);
+    serde_json::from_str(&tool(command.args(arguments))).expect("JSON")
+}
+
+#[test]
+fn an_index_is_pushed_whole_and_read_by_skopeo_and_podman() {
+    if lacks("pushes/index", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = format!("127.0.0.1:{}/team/many", registry.port);
+    let platforms = "--platform=linux/amd64,linux/arm64";
+    let (one, two) = (format!("{name}:1"), format!("{name}:2"));
+    build(dir, &["--push", "-t", &one, "-t", &two, platforms]).ok();
+    let digest = meta(dir)["containerimage.digest"].clone();
+    for tag in [&one, &two] {
+        let found = skopeo(&["--raw", &format!("docker://{tag}")]);
+        let entries = found["manifests"].as_array().expect("an index");
+        let architectures: Vec<&str> = entries
+            .iter()
+            .filter_map(|it| it["platform"]["architecture"].as_str())
+            .collect();
+        assert_eq!(architectures, ["amd64", "arm64"]);
+        for architecture in architectures {
+            let over = format!("--override-arch={architecture}");
+            let found = skopeo(&[&over, &format!("docker://{tag}")]);
+            assert_eq!(found["Architecture"], architecture);
+            // Of an index, skopeo tells the digest of the index.
+            assert_eq!(found["Digest"], digest);
+        }
+    }
+    if lacks("pushes/index: podman", &["podman"]) || !fixture::is_root() {
+        return;
+    }
+    for architecture in ["amd64", "arm64"] {
+        let podman = |arguments: &[&str]| {
+            let mut command = Command::new("podman");
+            command.arg("--root").arg(dir.join("podman"));
+            command.arg("--runroot").arg(dir.join("podman-run"));
+            command.args(["--storage-driver=vfs"]);
+            tool(command.args(arguments))
+        };
+        podman(&[
+            "pull",
+            "-q",
+            "--tls-verify=false",
+            "--arch",
+            architecture,
+            &one,
+        ]);
+        let said = podman(&["inspect", "--format", "{{.Architecture}}", &one]);
+        assert_eq!(said.trim(), architecture);
+    }
+}
+
+#[test]
+fn a_push_by_digest_leaves_no_tag() {
+    if lacks("pushes/by-digest", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = format!("127.0.0.1:{}/team/app", registry.port);
+    let output =
+        format!("type=image,name={name},push=true,push-by-digest=true,name-canonical=true");
+    let ran = build(dir, &["-o", &output]).ok();
+    let meta = meta(dir);
+    let digest = meta["containerimage.digest"].as_str().expect("a digest");
+    assert!(
+        ran.stderr.contains(&format!("pushing {name}@{digest}")),
+        "{}",
+        ran.stderr
+    );
+    let found = skopeo(&["--raw", &format!("docker://{name}@{digest}")]);
+    assert_eq!(
+        found["config"]["digest"],
+        meta["containerimage.config.digest"]
+    );
+    let mut tags = Command::new("skopeo");
+    tags.args(["list-tags", "--tls-verify=false"])
+        .arg(format!("docker://{name}"));
+    let ran = fixture::run(&mut tags);
+    let tags: Value = serde_json::from_str(&ran.stdout).unwrap_or_default();
+    assert!(
+        tags["Tags"].as_array().is_none_or(Vec::is_empty),
+        "{}",
+        ran.stdout
+    );
+}
+
+#[test]
+fn files_of_platforms_are_split_as_asked() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let out = dir.join("out");
+    let output = |split: &str| format!("type=local,dest={},platform-split={split}", out.display());
+    build(dir, &["--platform=linux/arm64", "-o", &output("true")]).ok();
+    assert!(out.join("linux_arm64/arm64/Dockerfile").exists());
+    build(dir, &["--platform=linux/arm64", "-o", &output("false")]).ok();
+    assert!(out.join("arm64/Dockerfile").exists());
+    let both = "--platform=linux/arm64,linux/amd64";
+    let ran = build(dir, &[both, "-o", &output("false")]);
+    assert_eq!(ran.code, Some(1));
+    assert!(
+        ran.stderr.contains("platform-split=false: the files"),
+        "{}",
+        ran.stderr
+    );
+}
