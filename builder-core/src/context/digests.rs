@@ -6,30 +6,40 @@
 //! The file is in the order of a walk (`remembered`), so that to ask for a whole tree is to go through both once.
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
 use super::remembered::Remembered;
-use super::{ContextError, Node, NodeKind, Stamp, Tree};
+use super::{ContextError, Node, NodeKind, Stamp, Tree, Xattrs};
 use crate::digest::ContentDigest;
+use crate::layer::readers;
 
 /// What is known of a file beyond its node.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Facts {
     /// Of a regular file's bytes.
     pub content: Option<ContentDigest>,
-    pub xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+    pub xattrs: Xattrs,
+    /// A file's bytes, where they were read just now and there was room: whoever wants them need not read them again.
+    pub bytes: Option<Arc<[u8]>>,
 }
 
 /// Files younger than this when looked at are not trusted: coarser than any kernel's tick.
 const GRAIN_NS: i64 = 50_000_000;
 /// So many files are looked for by one thread at a time.
 const CHUNK: usize = 2048;
+/// Larger files are not kept in memory, and of smaller ones no more than so many bytes.
+const KEPT_FILE_BYTES: u64 = 64 << 10;
+const KEPT_BYTES: u64 = 64 << 20;
+const READ_BYTES: usize = 128 << 10;
+/// From so many files on, more threads than there are cores read them.
+const MANY_FILES: usize = 256;
 
 /// Facts of the files of one context.
 #[derive(Debug)]
@@ -39,6 +49,8 @@ pub struct DigestCache {
     before: Remembered,
     /// What this build learned.
     learned: Mutex<BTreeMap<Vec<u8>, (Stamp, Facts)>>,
+    /// Bytes of files that may still be kept.
+    room: AtomicU64,
 }
 
 impl DigestCache {
@@ -49,6 +61,7 @@ impl DigestCache {
             path: Some(path.to_owned()),
             before: before.unwrap_or_default(),
             learned: Mutex::default(),
+            room: AtomicU64::new(KEPT_BYTES),
         }
     }
 
@@ -58,6 +71,7 @@ impl DigestCache {
             path: None,
             before: Remembered::default(),
             learned: Mutex::default(),
+            room: AtomicU64::new(KEPT_BYTES),
         }
     }
 
@@ -80,22 +94,77 @@ impl DigestCache {
         };
         let missing: Vec<usize> = (0..nodes.len()).filter(|&at| out[at].is_none()).collect();
         let looked_at = now_ns();
-        let fresh: Vec<(usize, Facts)> = missing
-            .into_par_iter()
-            .map(|at| Ok((at, read_facts(tree, nodes[at])?)))
-            .collect::<Result<_, ContextError>>()?;
+        let readers = if missing.len() < MANY_FILES {
+            None
+        } else {
+            readers()
+        };
+        let read = || {
+            missing
+                .into_par_iter()
+                .map_init(
+                    || vec![0; READ_BYTES],
+                    |buffer, at| Ok((at, self.read_facts(tree, nodes[at], buffer)?)),
+                )
+                .collect::<Result<Vec<(usize, Facts)>, ContextError>>()
+        };
+        let fresh = match readers {
+            Some(readers) => readers.install(read),
+            None => read(),
+        }?;
         if !fresh.is_empty() {
             let mut learned = lock(&self.learned);
             for (at, facts) in fresh {
                 let node = nodes[at];
                 let youngest = node.stamp.mtime_ns.max(node.stamp.ctime_ns);
                 if youngest.saturating_add(GRAIN_NS) < looked_at {
-                    learned.insert(node.path.clone(), (node.stamp, facts.clone()));
+                    let bytes = None;
+                    let Facts {
+                        content, xattrs, ..
+                    } = facts.clone();
+                    let facts = Facts {
+                        content,
+                        xattrs,
+                        bytes,
+                    };
+                    learned.insert(node.path.clone(), (node.stamp, facts));
                 }
                 out[at] = Some(facts);
             }
         }
         Ok(out.into_iter().flatten().collect())
+    }
+
+    fn read_facts(
+        &self,
+        tree: &dyn Tree,
+        node: &Node,
+        buffer: &mut [u8],
+    ) -> Result<Facts, ContextError> {
+        if node.kind != NodeKind::File {
+            let xattrs = tree.xattrs(node)?;
+            return Ok(Facts {
+                xattrs,
+                ..Facts::default()
+            });
+        }
+        let (mut file, xattrs) = tree.open_with_xattrs(node)?;
+        let content = Some(hash_file(&mut file, node, buffer)?);
+        let size = node.stamp.size;
+        let taken = (size < KEPT_FILE_BYTES).then(|| {
+            let take = |room: u64| room.checked_sub(size);
+            let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
+            self.room.fetch_update(set, get, take)
+        });
+        let bytes = match taken {
+            Some(Ok(_)) => Some(Arc::from(&buffer[..size as usize])),
+            _ => None,
+        };
+        Ok(Facts {
+            content,
+            xattrs,
+            bytes,
+        })
     }
 
     /// Writes the cache back, if it has anything new. `present` says whether a path is still there.
@@ -133,24 +202,41 @@ fn now_ns() -> i64 {
         .map_or(0, |since| i64::try_from(since.as_nanos()).unwrap_or(0))
 }
 
-fn read_facts(tree: &dyn Tree, node: &Node) -> Result<Facts, ContextError> {
-    let xattrs = tree.xattrs(node)?;
-    let content = match node.kind {
-        NodeKind::File => Some(hash_file(tree, node)?),
-        _ => None,
-    };
-    Ok(Facts { content, xattrs })
-}
-
-fn hash_file(tree: &dyn Tree, node: &Node) -> Result<ContentDigest, ContextError> {
-    let mut file = tree.open(node)?;
+/// Reads a file whose size is known, in as few calls as that takes, into `buffer` where it fits.
+fn hash_file(
+    file: &mut File,
+    node: &Node,
+    buffer: &mut [u8],
+) -> Result<ContentDigest, ContextError> {
+    let size = node.stamp.size;
+    if size < buffer.len() as u64 {
+        // One byte too many is asked for: it tells a file that has grown.
+        let wanted = size as usize + 1;
+        let mut filled = 0;
+        loop {
+            match file.read(&mut buffer[filled..wanted]) {
+                Ok(0) if size > 0 => return Err(changed(node)),
+                Ok(n) => filled += n,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => return Err(ContextError::io(&node.path, error)),
+            }
+            // All but that byte: of a file, no more is there.
+            if filled as u64 == size {
+                return Ok(ContentDigest::of(&buffer[..filled]));
+            }
+            if filled == wanted {
+                return Err(changed(node));
+            }
+        }
+    }
     let mut hasher = blake3::Hasher::new();
-    let mut buffer = vec![0u8; 64 << 10];
-    let mut left = node.stamp.size;
+    let mut left = size;
     loop {
-        let n = file
-            .read(&mut buffer)
-            .map_err(|error| ContextError::io(&node.path, error))?;
+        let n = match file.read(buffer) {
+            Ok(n) => n,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(ContextError::io(&node.path, error)),
+        };
         if n == 0 {
             break;
         }
@@ -164,6 +250,17 @@ fn hash_file(tree: &dyn Tree, node: &Node) -> Result<ContentDigest, ContextError
         return Err(changed(node));
     }
     Ok(ContentDigest(*hasher.finalize().as_bytes()))
+}
+
+/// Reads a file into memory, with its digest.
+///
+/// # Errors
+/// Where it cannot be read, or is no longer as large as `node` says.
+pub fn read_whole(tree: &dyn Tree, node: &Node) -> Result<(Vec<u8>, ContentDigest), ContextError> {
+    let mut bytes = vec![0; node.stamp.size as usize + 1];
+    let content = hash_file(&mut tree.open(node)?, node, &mut bytes)?;
+    bytes.pop();
+    Ok((bytes, content))
 }
 
 fn changed(node: &Node) -> ContextError {

@@ -11,7 +11,7 @@ use rayon::prelude::*;
 use rustix::fs::{FileType, Mode, OFlags};
 
 use super::ignore::{Ignore, ParentMatch, Patterns};
-use super::{ContextError, Lookup, Node, RootTree, Tree, parent_path};
+use super::{ContextError, Lookup, Node, RootTree, Tree, Xattrs, parent_path};
 
 /// An ignore file, read and understood.
 #[derive(Debug, Clone)]
@@ -368,7 +368,11 @@ impl Tree for LocalTree {
         self.disk.open(node)
     }
 
-    fn xattrs(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ContextError> {
+    fn open_with_xattrs(&self, node: &Node) -> Result<(File, Xattrs), ContextError> {
+        self.disk.open_with_xattrs(node)
+    }
+
+    fn xattrs(&self, node: &Node) -> Result<Xattrs, ContextError> {
         self.disk.xattrs(node)
     }
 

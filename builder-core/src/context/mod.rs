@@ -27,4 +27,4 @@ pub use resolve::{Follow, resolve};
 pub use rooted::RootTree;
 pub(crate) use rooted::{is_carried, node_of};
 pub use select::{Selected, select};
-pub use tree::{Lookup, Node, NodeKind, NodeRef, Stamp, Tree, join_path, parent_path};
+pub use tree::{Lookup, Node, NodeKind, NodeRef, Stamp, Tree, Xattrs, join_path, parent_path};

@@ -189,7 +189,11 @@ fn read(rest: &mut &[u8], wanted: &Stamp) -> Option<Facts> {
         let name = take_sized(rest)?.to_vec();
         xattrs.insert(name, take_sized(rest)?.to_vec());
     }
-    Some(Facts { content, xattrs })
+    Some(Facts {
+        content,
+        xattrs,
+        bytes: None,
+    })
 }
 
 fn sized(out: &mut Vec<u8>, bytes: &[u8]) {
@@ -225,7 +229,15 @@ mod tests {
             .is_multiple_of(2)
             .then(|| ContentDigest::of(&seed.to_le_bytes()));
         let xattrs = BTreeMap::from_iter((0..seed % 3).map(|at| (vec![at as u8], vec![0; 9])));
-        (stamp, Facts { content, xattrs })
+        let bytes = None;
+        (
+            stamp,
+            Facts {
+                content,
+                xattrs,
+                bytes,
+            },
+        )
     }
 
     const PATHS: [&str; 9] = ["a", "a/b", "a/b/c", "a-b", "a.b", "a.b/c", "ab", "b", "b/a"];

@@ -1,6 +1,5 @@
 //! A tree that is a root file system, or any directory, by its open directory.
 
-use std::collections::BTreeMap;
 use std::ffi::CString;
 use std::fs::File;
 use std::ops::Range;
@@ -10,7 +9,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
-use super::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, join_path};
+use super::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, Xattrs, join_path};
 
 /// A directory of the disk as a tree.
 #[derive(Debug)]
@@ -163,6 +162,26 @@ pub(crate) fn is_carried(name: &[u8]) -> bool {
         || name.starts_with(b"system.posix_acl_")
 }
 
+/// Returns what a layer carries of an open file's attributes.
+fn carried(file: impl AsFd) -> Result<Xattrs, Errno> {
+    let mut size = match rustix::fs::flistxattr(&file, &mut [0u8; 0][..]) {
+        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
+        other => other?,
+    };
+    let mut names = vec![0u8; size];
+    size = rustix::fs::flistxattr(&file, &mut names[..])?;
+    names.truncate(size);
+    let mut out = Xattrs::new();
+    for name in names.split(|&b| b == 0).filter(|name| is_carried(name)) {
+        let size = rustix::fs::fgetxattr(&file, name, &mut [0u8; 0][..])?;
+        let mut value = vec![0u8; size];
+        let size = rustix::fs::fgetxattr(&file, name, &mut value[..])?;
+        value.truncate(size);
+        out.insert(name.to_vec(), value);
+    }
+    Ok(out)
+}
+
 impl Lookup for RootTree {
     fn lookup(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
         let node = if path.is_empty() {
@@ -202,30 +221,20 @@ impl Tree for RootTree {
         Ok(file.into())
     }
 
-    fn xattrs(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ContextError> {
+    fn open_with_xattrs(&self, node: &Node) -> Result<(File, Xattrs), ContextError> {
+        let file = self.open(node)?;
+        let xattrs = carried(&file).map_err(|error| ContextError::io(&node.path, error))?;
+        Ok((file, xattrs))
+    }
+
+    fn xattrs(&self, node: &Node) -> Result<Xattrs, ContextError> {
         if !matches!(node.kind, NodeKind::File | NodeKind::Directory) {
-            return Ok(BTreeMap::new());
+            return Ok(Xattrs::new());
         }
         let failed = |error: Errno| ContextError::io(&node.path, error);
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = self.open_path(&node.path, flags).map_err(failed)?;
-        let mut size = match rustix::fs::flistxattr(&file, &mut [0u8; 0][..]) {
-            Ok(0) | Err(Errno::NOTSUP) => return Ok(BTreeMap::new()),
-            Ok(size) => size,
-            Err(error) => return Err(failed(error)),
-        };
-        let mut names = vec![0u8; size];
-        size = rustix::fs::flistxattr(&file, &mut names[..]).map_err(failed)?;
-        names.truncate(size);
-        let mut out = BTreeMap::new();
-        for name in names.split(|&b| b == 0).filter(|name| is_carried(name)) {
-            let size = rustix::fs::fgetxattr(&file, name, &mut [0u8; 0][..]).map_err(failed)?;
-            let mut value = vec![0u8; size];
-            let size = rustix::fs::fgetxattr(&file, name, &mut value[..]).map_err(failed)?;
-            value.truncate(size);
-            out.insert(name.to_vec(), value);
-        }
-        Ok(out)
+        carried(&file).map_err(failed)
     }
 
     fn place(&self) -> &'static str {

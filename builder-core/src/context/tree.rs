@@ -7,6 +7,9 @@ use std::sync::Arc;
 
 use super::ContextError;
 
+/// Extended attributes: names and values.
+pub type Xattrs = BTreeMap<Vec<u8>, Vec<u8>>;
+
 /// What a path is. Paths are relative to the root, without leading or trailing slash; the root is empty.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum NodeKind {
@@ -102,11 +105,19 @@ pub trait Tree: Lookup + Send + Sync {
     /// Where it cannot be read, or is no longer what `node` says.
     fn open(&self, node: &Node) -> Result<File, ContextError>;
 
+    /// Opens a regular file, and returns its extended attributes as well.
+    ///
+    /// # Errors
+    /// As [`open`](Tree::open) and [`xattrs`](Tree::xattrs).
+    fn open_with_xattrs(&self, node: &Node) -> Result<(File, Xattrs), ContextError> {
+        Ok((self.open(node)?, self.xattrs(node)?))
+    }
+
     /// Returns the extended attributes that a layer carries.
     ///
     /// # Errors
     /// Where the disk cannot be read.
-    fn xattrs(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ContextError>;
+    fn xattrs(&self, node: &Node) -> Result<Xattrs, ContextError>;
 
     /// Returns the words for messages: `the build context`.
     fn place(&self) -> &'static str;

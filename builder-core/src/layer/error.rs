@@ -15,6 +15,10 @@ pub enum LayerError {
         /// At least this many, when there is more than expected.
         found: u64,
     },
+    #[error(
+        "`{path}` changed while the build was at work: it was looked at before, and then held other bytes"
+    )]
+    Rewritten { path: String },
     #[error("`{path}` cannot be put into a layer: {why}")]
     Unrepresentable { path: String, why: &'static str },
     #[error("tar entry `{path}` at byte {offset}: {why}")]

@@ -12,7 +12,7 @@
 //! then wait for work that has nobody left to do it. A tar of one member starts no thread.
 
 use std::collections::VecDeque;
-use std::io::{self, Read, Write};
+use std::io::{self, BufReader, Read, Write};
 use std::sync::{Mutex, mpsc};
 
 use sha2::{Digest as _, Sha256};
@@ -24,6 +24,8 @@ use super::writer::BLOCK;
 use crate::digest::{ContentDigest, DiffId, Digest, DigestWriter};
 
 const LARGE: usize = 1 << 20;
+/// Headers are read one by one, out of this.
+const READ_BYTES: usize = 256 << 10;
 
 /// Remembers compressed members. A key covers input, codec and level.
 pub trait MemberCache: Send + Sync {
@@ -255,7 +257,7 @@ impl<'a> Encoder<'a> {
 
 /// Reads the tar and cuts it into members.
 struct Cutter<'a> {
-    tar: &'a mut dyn Read,
+    tar: BufReader<&'a mut dyn Read>,
     hash: Option<Sha256>,
     size: u64,
     state: State,
@@ -275,7 +277,7 @@ enum State {
 impl<'a> Cutter<'a> {
     fn new(tar: &'a mut dyn Read, hashed: bool) -> Self {
         Cutter {
-            tar,
+            tar: BufReader::with_capacity(READ_BYTES, tar),
             hash: hashed.then(Sha256::new),
             size: 0,
             state: State::Header { described: false },
@@ -357,7 +359,7 @@ impl<'a> Cutter<'a> {
     /// Appends up to `want` bytes of the tar; fewer only at its end.
     fn take(&mut self, member: &mut Vec<u8>, want: usize) -> Result<usize, LayerError> {
         let start = member.len();
-        let mut tar = (&mut *self.tar).take(want as u64);
+        let mut tar = (&mut self.tar).take(want as u64);
         tar.read_to_end(member)
             .map_err(LayerError::stream("read the tar"))?;
         let got = &member[start..];

@@ -22,6 +22,7 @@
 //!
 //! Not here: what changed in a tree (see `snapshot`), which files go into a layer (`context`, `solve`).
 
+mod ahead;
 pub mod compression;
 mod entry;
 mod error;
@@ -35,6 +36,7 @@ mod unpack;
 mod writer;
 pub(crate) mod xattr;
 
+pub(crate) use ahead::{read_ahead, readers};
 pub use entry::{Entry, EntryKind, order};
 pub use error::LayerError;
 pub(crate) use error::shown;

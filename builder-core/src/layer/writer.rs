@@ -47,6 +47,8 @@ pub struct Writer<W> {
     filled: usize,
     tar: Sha256,
     content: Box<blake3::Hasher>,
+    /// Of the file that is being written.
+    file: Box<blake3::Hasher>,
     size: u64,
     entries: u64,
 }
@@ -55,7 +57,7 @@ impl<W: Write> Writer<W> {
     /// Returns a writer that has written nothing yet.
     pub fn new(out: W, options: WriterOptions) -> Self {
         let mut content = Box::new(blake3::Hasher::new());
-        feed(&mut content, b"layer/1");
+        feed(&mut content, b"layer/2");
         Writer {
             out,
             options,
@@ -63,6 +65,7 @@ impl<W: Write> Writer<W> {
             filled: 0,
             tar: Sha256::new(),
             content,
+            file: Box::default(),
             size: 0,
             entries: 0,
         }
@@ -78,8 +81,59 @@ impl<W: Write> Writer<W> {
         self.feed_content(entry);
         self.put_header(entry, &name)?;
         if let EntryKind::File { size } = entry.kind {
-            self.put_data(entry, size, data)?;
+            let found = self.put_data(entry, size, data)?;
+            self.content.update(&found.0);
         }
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// [`append`](Self::append) for a file that was looked at before: its bytes must still be those that `expected` names.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append); [`LayerError::Rewritten`] where they are not.
+    pub fn append_expected(
+        &mut self,
+        entry: &Entry,
+        data: &mut dyn Read,
+        expected: &ContentDigest,
+    ) -> Result<(), LayerError> {
+        let name = self.name_of(entry)?;
+        self.feed_content(entry);
+        self.put_header(entry, &name)?;
+        if self.put_data(entry, entry.size(), data)? != *expected {
+            let path = shown(&entry.path);
+            return Err(LayerError::Rewritten { path });
+        }
+        self.content.update(&expected.0);
+        self.entries += 1;
+        Ok(())
+    }
+
+    /// [`append`](Self::append) for a file whose bytes are `data`, which the caller has hashed: `content` names them.
+    ///
+    /// # Errors
+    /// As [`append`](Self::append).
+    pub fn append_hashed(
+        &mut self,
+        entry: &Entry,
+        data: &[u8],
+        content: &ContentDigest,
+    ) -> Result<(), LayerError> {
+        let size = entry.size();
+        if size != data.len() as u64 {
+            return Err(LayerError::Changed {
+                path: shown(&entry.path),
+                expected: size,
+                found: data.len() as u64,
+            });
+        }
+        let name = self.name_of(entry)?;
+        self.feed_content(entry);
+        self.put_header(entry, &name)?;
+        self.put(data)?;
+        self.pad(size)?;
+        self.content.update(&content.0);
         self.entries += 1;
         Ok(())
     }
@@ -226,12 +280,15 @@ impl<W: Write> Writer<W> {
         self.put(&header)
     }
 
+    /// Writes a file's bytes and returns what they are. In the layer's own content a file's digest stands for its bytes, so
+    /// that whoever knows it has nothing to hash.
     fn put_data(
         &mut self,
         entry: &Entry,
         size: u64,
         data: &mut dyn Read,
-    ) -> Result<(), LayerError> {
+    ) -> Result<ContentDigest, LayerError> {
+        self.file.reset();
         let changed = |found| LayerError::Changed {
             path: shown(&entry.path),
             expected: size,
@@ -243,8 +300,8 @@ impl<W: Write> Writer<W> {
                 self.flush()?;
             }
             let room = &mut self.buffer[self.filled..];
-            // One byte too many is asked for at the end: it tells a file that has grown.
-            let want = (room.len() as u64).min(left.max(1));
+            // One byte too many is asked for: it tells a file that has grown.
+            let want = (room.len() as u64).min(left.saturating_add(1));
             let n = match data.read(&mut room[..want as usize]) {
                 Ok(n) => n,
                 Err(e) if e.kind() == std::io::ErrorKind::Interrupted => continue,
@@ -253,14 +310,14 @@ impl<W: Write> Writer<W> {
             match (n as u64, left) {
                 (0, 0) => break,
                 (0, _) => return Err(changed(size - left)),
-                (_, 0) => return Err(changed(size + 1)),
+                (n, _) if n > left => return Err(changed(size.saturating_add(1))),
                 (n, _) => left -= n,
             }
-            self.content
-                .update(&self.buffer[self.filled..self.filled + n]);
+            self.file.update(&self.buffer[self.filled..self.filled + n]);
             self.filled += n;
         }
-        self.pad(size)
+        self.pad(size)?;
+        Ok(ContentDigest(*self.file.finalize().as_bytes()))
     }
 
     /// Every field goes in length first. Times are left out; so is what a removal has beside its path.

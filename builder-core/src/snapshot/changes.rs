@@ -29,6 +29,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, ResolveFlags, Stat};
 use super::baseline::Baseline;
 use super::merged::{self, Child, MergedDir, Stack};
 use super::{At as _, SnapshotError};
+use crate::digest::ContentDigest;
 use crate::layer::{Entry, EntryKind, OverlayFormat, shown, xattr};
 use crate::owner;
 
@@ -50,6 +51,22 @@ pub fn open_data(upper: BorrowedFd<'_>, change: &Change) -> Result<File, Snapsho
     )
     .map(File::from)
     .map_err(SnapshotError::io("open", path))
+}
+
+/// Reads a changed file's data below `upper`, with its digest.
+pub(crate) fn read_data(
+    upper: BorrowedFd<'_>,
+    change: &Change,
+) -> Result<(Vec<u8>, ContentDigest), SnapshotError> {
+    let size = change.entry.size();
+    let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(0).saturating_add(1));
+    // One byte too many is asked for: it tells a file that has grown.
+    open_data(upper, change)?
+        .take(size.saturating_add(1))
+        .read_to_end(&mut bytes)
+        .at("read", &change.entry.path)?;
+    let content = ContentDigest::of(&bytes);
+    Ok((bytes, content))
 }
 
 /// Returns what `upper` changes in the tree of `lowers` (topmost first), in layer order.

@@ -32,6 +32,7 @@ mod overlay;
 mod settle;
 mod view;
 
+pub(crate) use changes::read_data;
 pub use changes::{Change, changes, open_data};
 pub use copied::Copied;
 pub use merged::{Child, MergedDir, Stack};

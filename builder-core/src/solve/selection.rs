@@ -140,7 +140,7 @@ fn plain(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, ContextError> {
             Ok(Found {
                 selected,
                 below,
-                xattrs: Vec::new(),
+                facts: Vec::new(),
                 parents: Vec::new(),
             })
         })
@@ -196,7 +196,7 @@ fn with_parents(known: &KnownTree, pattern: &str) -> Result<Vec<Found>, FileErro
                 node: Node::clone(&node),
             },
             below: Vec::new(),
-            xattrs: Vec::new(),
+            facts: Vec::new(),
             parents,
         });
     }
@@ -305,7 +305,7 @@ impl Digester {
                 ..describe(parent, &nothing, has_owners)
             });
         }
-        found.xattrs = facts.into_iter().map(|facts| facts.xattrs).collect();
+        found.facts = facts;
         Ok(Some(found))
     }
 }

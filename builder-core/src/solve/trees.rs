@@ -1,6 +1,5 @@
 //! Trees that a plan's inputs are: contexts on disk, root file systems as views.
 
-use std::collections::BTreeMap;
 use std::fs::File;
 use std::sync::Arc;
 
@@ -9,7 +8,9 @@ use super::inputs::{ContextDir, Inputs, Origin};
 use super::layered_tree::LayeredTree;
 use crate::cache::Layer;
 use crate::context::digests::DigestCache;
-use crate::context::{ContextError, LocalTree, Lookup, Node, RootTree, Tree, find_ignore_file};
+use crate::context::{
+    ContextError, LocalTree, Lookup, Node, RootTree, Tree, Xattrs, find_ignore_file,
+};
 use crate::digest::{ChainId, ContentDigest, DiffId};
 use crate::snapshot::{Mounted, View};
 
@@ -103,7 +104,11 @@ impl Tree for ViewTree {
         self.tree.open(node)
     }
 
-    fn xattrs(&self, node: &Node) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, ContextError> {
+    fn open_with_xattrs(&self, node: &Node) -> Result<(File, Xattrs), ContextError> {
+        self.tree.open_with_xattrs(node)
+    }
+
+    fn xattrs(&self, node: &Node) -> Result<Xattrs, ContextError> {
         self.tree.xattrs(node)
     }
 

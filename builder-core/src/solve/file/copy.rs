@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::error::shown;
 use super::target::{Data, Target};
 use super::{FileError, archive, mode};
+use crate::context::digests::Facts;
 use crate::context::{
     Follow, Node, NodeKind, NodeRef, Selected, Tree, join_path, parent_path, resolve,
 };
@@ -34,8 +35,8 @@ pub(in crate::solve) struct Found {
     pub(in crate::solve) selected: Selected,
     /// Below a directory, relative to it; for a file, empty.
     pub(in crate::solve) below: Vec<NodeRef>,
-    /// Extended attributes of `selected` and `below`, in that order.
-    pub(in crate::solve) xattrs: Vec<BTreeMap<Vec<u8>, Vec<u8>>>,
+    /// What `selected` and `below` hold, in that order.
+    pub(in crate::solve) facts: Vec<Facts>,
     /// `--parents`: the directories between the pivot and the selected path, outermost first.
     pub(in crate::solve) parents: Vec<Node>,
 }
@@ -155,7 +156,7 @@ impl Copier<'_, '_> {
         let Found {
             selected,
             below,
-            xattrs,
+            facts,
             parents,
         } = found;
         let is_dir = selected.node.kind.is_dir();
@@ -173,17 +174,17 @@ impl Copier<'_, '_> {
             return self.with_parents(tree, found, parents);
         }
         let mut links = HashMap::new();
-        let top = xattrs.first().cloned().unwrap_or_default();
+        let top = facts.first().cloned().unwrap_or_default();
         if !is_dir {
             let path = self.place(Some(&selected.name))?;
             return self.put(tree, &selected.node, path, top, &mut links);
         }
         let base = self.place(None)?;
         let skip = selected.node.path.len() + usize::from(!selected.node.path.is_empty());
-        for (node, attributes) in below.iter().zip(&xattrs[1..]) {
+        for (node, facts) in below.iter().zip(&facts[1..]) {
             let relative = &node.path[skip..];
             let path = join_path(&base, relative);
-            self.put(tree, node, path, attributes.clone(), &mut links)?;
+            self.put(tree, node, path, facts.clone(), &mut links)?;
         }
         Ok(())
     }
@@ -208,17 +209,20 @@ impl Copier<'_, '_> {
         let mut links = HashMap::new();
         for parent in parents {
             let path = join_path(&base, &relative(parent));
-            let xattrs = tree.xattrs(parent)?;
-            self.put(tree, parent, path, xattrs, &mut links)?;
+            let facts = Facts {
+                xattrs: tree.xattrs(parent)?,
+                ..Facts::default()
+            };
+            self.put(tree, parent, path, facts, &mut links)?;
         }
         let nodes = found.nodes();
-        for (node, attributes) in nodes.zip(&found.xattrs) {
+        for (node, facts) in nodes.zip(&found.facts) {
             let relative = relative(node);
             if relative.is_empty() {
                 continue;
             }
             let path = join_path(&base, &relative);
-            self.put(tree, node, path, attributes.clone(), &mut links)?;
+            self.put(tree, node, path, facts.clone(), &mut links)?;
         }
         Ok(())
     }
@@ -245,11 +249,16 @@ impl Copier<'_, '_> {
         tree: &Arc<dyn Tree>,
         node: &Node,
         path: Vec<u8>,
-        xattrs: BTreeMap<Vec<u8>, Vec<u8>>,
+        facts: Facts,
         links: &mut HashMap<(u64, u64), Vec<u8>>,
     ) -> Result<(), FileError> {
         use crate::context::Lookup;
         let mut data = Data::None;
+        let Facts {
+            content,
+            xattrs,
+            bytes,
+        } = facts;
         let kind = match &node.kind {
             NodeKind::Directory => {
                 if let Some(there) = self.target.lookup(&path)?
@@ -269,9 +278,13 @@ impl Copier<'_, '_> {
                         if node.links > 1 {
                             links.insert(inode, path.clone());
                         }
-                        data = Data::Tree {
-                            tree: tree.clone(),
-                            node: node.clone(),
+                        data = match (bytes, content) {
+                            (Some(bytes), Some(content)) => Data::Hashed { bytes, content },
+                            _ => Data::Tree {
+                                tree: tree.clone(),
+                                node: node.clone(),
+                                content,
+                            },
                         };
                         EntryKind::File {
                             size: node.stamp.size,

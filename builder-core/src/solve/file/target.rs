@@ -8,23 +8,44 @@ use std::sync::Arc;
 
 use super::FileError;
 use super::error::shown;
+use crate::context::digests::read_whole;
 use crate::context::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, join_path, parent_path};
-use crate::layer::{Entry, EntryKind, Writer, WriterOptions, Written, order};
+use crate::digest::ContentDigest;
+use crate::layer::{
+    Entry, EntryKind, LayerError, Writer, WriterOptions, Written, order, read_ahead,
+};
 
 /// Where a file's bytes come from.
 #[derive(Clone)]
 pub(super) enum Data {
     None,
     Bytes(Arc<[u8]>),
+    /// Bytes with their digest.
+    Hashed {
+        bytes: Arc<[u8]>,
+        content: ContentDigest,
+    },
+    /// `content`: what the file is known to hold.
     Tree {
         tree: Arc<dyn Tree>,
         node: Node,
+        content: Option<ContentDigest>,
     },
     /// A piece of a temporary file.
     Spool {
         file: Arc<File>,
         offset: u64,
     },
+}
+
+impl Data {
+    /// What a file of a tree is known to hold.
+    fn content(&self) -> Option<&ContentDigest> {
+        match self {
+            Data::Tree { content, .. } => content.as_ref(),
+            _ => None,
+        }
+    }
 }
 
 struct Put {
@@ -203,27 +224,56 @@ impl Target {
         all.sort_by(|(a, _), (b, _)| order(a, b));
         first_name_has_the_data(&mut all);
         let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
-        for (entry, data) in &all {
-            match data {
-                Data::None => writer.append(entry, &mut io::empty())?,
-                Data::Bytes(bytes) => writer.append(entry, &mut &bytes[..])?,
-                Data::Tree { tree, node } => writer.append(entry, &mut tree.open(node)?)?,
-                Data::Spool { file, offset } => {
-                    let size = match entry.kind {
-                        EntryKind::File { size } => size,
-                        _ => 0,
-                    };
-                    let mut piece = Piece {
-                        file,
-                        at: *offset,
-                        left: size,
-                    };
-                    writer.append(entry, &mut piece)?;
+        let size = |(entry, data): &(Entry, Data)| match data {
+            Data::Tree { .. } => entry.size(),
+            _ => 0,
+        };
+        let read = |(_, data): &(Entry, Data)| match data {
+            Data::Tree { tree, node, .. } => read_whole(tree.as_ref(), node),
+            _ => Ok((Vec::new(), ContentDigest::of(b""))),
+        };
+        read_ahead(&all, size, read, |(entry, data), ahead| match ahead {
+            Some(read) => {
+                let (bytes, found) = read?;
+                if data.content().is_some_and(|known| *known != found) {
+                    let path = shown(&entry.path);
+                    return Err(LayerError::Rewritten { path }.into());
                 }
+                Ok::<_, FileError>(writer.append_hashed(entry, &bytes, &found)?)
             }
-        }
+            None => append(&mut writer, entry, data),
+        })?;
         Ok(writer.finish()?)
     }
+}
+
+/// Writes one entry, reading its data now.
+fn append<W: Write>(writer: &mut Writer<W>, entry: &Entry, data: &Data) -> Result<(), FileError> {
+    match data {
+        Data::None => writer.append(entry, &mut io::empty())?,
+        Data::Bytes(bytes) => writer.append(entry, &mut &bytes[..])?,
+        Data::Hashed { bytes, content } => writer.append_hashed(entry, bytes, content)?,
+        Data::Tree {
+            tree,
+            node,
+            content,
+        } => {
+            let mut file = tree.open(node)?;
+            match content {
+                Some(content) => writer.append_expected(entry, &mut file, content)?,
+                None => writer.append(entry, &mut file)?,
+            }
+        }
+        Data::Spool { file, offset } => {
+            let mut piece = Piece {
+                file,
+                at: *offset,
+                left: entry.size(),
+            };
+            writer.append(entry, &mut piece)?;
+        }
+    }
+    Ok(())
 }
 
 /// In a layer a link comes after what it links to: of the names of a file, the first in order gets the data.
@@ -275,6 +325,7 @@ fn carried(tree: Arc<dyn Tree>, node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>)
         EntryKind::File { .. } => Data::Tree {
             tree,
             node: node.clone(),
+            content: None,
         },
         _ => Data::None,
     };

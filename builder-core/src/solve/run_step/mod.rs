@@ -24,10 +24,10 @@ use super::layers::worker;
 use super::trees::{chains, view};
 use super::{SolveErrorKind, file_step};
 use crate::cache::Layer;
-use crate::layer::{EntryKind, Writer, WriterOptions};
+use crate::layer::{EntryKind, Writer, WriterOptions, read_ahead};
 use crate::plan::{MountOp, MountSource, NetworkMode, RunOp, SecurityMode};
 use crate::sandbox::{self, Network, Root, Rung, Security, Spec, User};
-use crate::snapshot::{Active, open_data};
+use crate::snapshot::{Active, Change, open_data, read_data};
 
 use cache_mount::Caches;
 pub(super) use cache_mount::cache_name;
@@ -284,19 +284,26 @@ fn keep(
     let out = inputs.compressor.writer(job.leaves())?;
     let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
     let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
-    for change in &changed {
-        match change.entry.kind {
-            EntryKind::File { .. } => {
-                let mut data = open_data(upper.as_fd(), change)?;
-                writer
-                    .append(&change.entry, &mut data)
-                    .map_err(layer_error)?;
-            }
-            _ => writer
-                .append(&change.entry, &mut std::io::empty())
-                .map_err(layer_error)?,
-        }
-    }
+    let read = |change: &Change| read_data(upper.as_fd(), change);
+    read_ahead(
+        &changed,
+        |change| change.entry.size(),
+        read,
+        |change, ahead| {
+            let entry = &change.entry;
+            let written = match (ahead, &entry.kind) {
+                (Some(read), _) => {
+                    let (bytes, content) = read?;
+                    writer.append_hashed(entry, &bytes, &content)
+                }
+                (None, EntryKind::File { .. }) => {
+                    writer.append(entry, &mut open_data(upper.as_fd(), change)?)
+                }
+                (None, _) => writer.append(entry, &mut std::io::empty()),
+            };
+            written.map_err(layer_error)
+        },
+    )?;
     let (out, written) = writer.finish().map_err(layer_error)?;
     let layer = file_step::keep_blob(inputs, out, &written, parent)?;
     // An earlier layer with the same content stays: its times are in the image, so its snapshot must be used too.
