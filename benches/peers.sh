@@ -19,6 +19,8 @@
 #   W7  cold  `pip install` on the base of -r, which is there; beside it pip alone, in the files of the base
 #   W8  cold  COPY of 100,000 small files, an OCI archive out
 #   W9  cold  COPY of one file of 4 GiB, an OCI archive out
+#   W10 warm  one changed file in a last, small layer above one of 40 MB, the image into Docker's engine: `builder build --load`
+#             where $DOCKER_HOST says, beside `docker build`, which has it there already
 #
 # Every round runs each command once, and starts with another one than the round before. One untimed build of each comes
 # first. All start from the same base, which `examples/hello/make-base.sh` makes, and have a store of their own. A peer
@@ -49,7 +51,7 @@ while getopts n:w:p:b:r:kh option; do
 done
 [[ $runs =~ ^[1-9][0-9]*$ ]] || { echo "peers.sh: -n $runs is not a number of runs" >&2; exit 2; }
 for workload in ${workloads//,/ }; do
-    [[ $workload =~ ^W[1-9]$ ]] || { echo "peers.sh: no workload $workload" >&2; exit 2; }
+    [[ $workload =~ ^W([1-9]|10)$ ]] || { echo "peers.sh: no workload $workload" >&2; exit 2; }
     [[ ! $workload =~ ^W[67]$ ]] || [ -n "$python" ] || { echo "peers.sh: $workload needs -r" >&2; exit 2; }
 done
 for peer in ${wanted//,/ }; do
@@ -166,6 +168,13 @@ context_W9() {
     printf '%s\n' "FROM $base" 'COPY large /large' >"$1/Dockerfile"
 }
 
+context_W10() {
+    files "$1/deps" 2000 20480
+    files "$1/d50" 10 2000
+    echo 1 >"$1/d50/f50.txt"
+    printf '%s\n' "FROM $base" 'COPY deps /deps' 'COPY d50 /app' >"$1/Dockerfile"
+}
+
 # What a tool has of images and layers goes, before W6.
 empty_builder() { rm -rf "$builder_store"; }
 empty_buildah() { buildah_ rmi -a -f; }
@@ -174,13 +183,14 @@ empty_docker() { "$docker" builder prune -af; "$docker" image rm -f "$image" "$p
 
 # ---- the commands: each builds CONTEXT, with --no-cache if COLD is not empty, to the archive OUT if not empty ---------
 
-builder_store=$temp/builder
+builder_store=$temp/builder load=''
 run_builder() { # CONTEXT COLD OUT
     local args=(build --root "$builder_store" --build-context "$base=oci-layout://$temp/base:latest" -t "$image" --jobs 6)
     [ -z "$python" ] || args+=(--registries-conf "$temp/registries.conf")
     args+=(--network host)
     [ -z "$2" ] || args+=(--no-cache)
     [ -z "$3" ] || args+=(-o "type=oci,dest=$3")
+    [ -z "$load" ] || args+=(--load)
     "$program" "${args[@]}" "$1"
 }
 # The same with nothing in the store, not even the base.
@@ -367,8 +377,10 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES DIVISOR WORDS
     local name=$1 context=$temp/context-$2 cold=$3 archive=$4 changes=$5 divisor=$6 out='' who round try at list
     local -A failed=()
     local -a all=("${commands[@]}")
+    load=''
     case $name in
-        W3) all+=(builder-empty) ;;
+        W10) load=1 all=(builder docker) ;;
+        W3 | W8 | W9) all+=(builder-empty) ;;
         W7) all+=(pip-alone) ;;
     esac
     if [ ! -d "$context" ]; then
@@ -415,6 +427,10 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES DIVISOR WORDS
     rows+=("$name|$7")
 }
 
+if [[ ,$workloads, == *,W10,* && " ${commands[*]} " != *' docker '* ]]; then
+    notes+=("W10 is left out: it needs docker")
+    workloads=$({ tr ',' '\n' <<<"$workloads" | grep -vx W10 || true; } | paste -sd,)
+fi
 for name in ${workloads//,/ }; do
     case $name in
         W1) workload W1 W1 '' '' '' 1 'no-op rebuild, 12 steps, 2,000 files' ;;
@@ -426,6 +442,7 @@ for name in ${workloads//,/ }; do
         W7) workload W7 W7 1 '' '' 1 'pip install on a Python base' ;;
         W8) workload W8 W8 1 1 '' 1 '100,000 small files, archive out' ;;
         W9) workload W9 W9 1 1 '' 1 'one file of 4 GiB, archive out' ;;
+        W10) workload W10 W10 '' '' 1 1 'one changed file in a last layer, into the engine' ;;
     esac
 done
 
@@ -435,7 +452,7 @@ echo
 echo "Seconds: the median of $runs runs (the least–the most). $(nproc) cores."
 echo
 columns=("${commands[@]}")
-[[ ,$workloads, != *,W3,* ]] || columns+=(builder-empty)
+[[ ! ,$workloads, =~ ,W[389], ]] || columns+=(builder-empty)
 [[ ,$workloads, != *,W7,* ]] || columns+=(pip-alone)
 {
     printf '| workload |'
