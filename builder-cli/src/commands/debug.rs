@@ -14,6 +14,7 @@ use builder_core::build::Debug;
 use builder_core::sandbox::{self, Exit, HelperPath};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, OutputModes, Termios};
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::environment::Environment;
 use crate::exit::Failure;
@@ -82,12 +83,16 @@ pub(super) fn shell(
             None
         }
     };
+    let resized = match ours {
+        true => Some(follow_size(&near).map_err(io)?),
+        false => None,
+    };
     let session = debug.start(command, values, far, HelperPath::Current)?;
     let input = near.try_clone().map_err(io)?;
     // ends with the process: nothing waits for input that nobody reads any more
-    std::thread::spawn(move || forward_input(File::from(input), ours));
+    std::thread::spawn(move || forward_input(File::from(input)));
     forward_output(File::from(near));
-    drop(before);
+    drop((before, resized));
     match session.wait()? {
         Exit::Code(0) => Ok(()),
         Exit::Code(code) => Err(Failure::Command(u8::try_from(code).unwrap_or(1))),
@@ -138,14 +143,32 @@ impl Drop for Raw {
 
 const END_OF_INPUT: u8 = 4;
 
-fn forward_input(mut near: File, ours: bool) {
+/// Makes the window as large as ours whenever that changes, until what is returned is dropped.
+fn follow_size(near: &OwnedFd) -> std::io::Result<tokio::runtime::Runtime> {
+    let near = near.try_clone()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()?;
+    let mut changes = {
+        let _inside = runtime.enter();
+        signal(SignalKind::window_change())?
+    };
+    runtime.spawn(async move {
+        while changes.recv().await.is_some() {
+            if let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdin().as_fd()) {
+                // one that is gone needs none
+                let _ = rustix::termios::tcsetwinsize(&near, size);
+            }
+        }
+    });
+    Ok(runtime)
+}
+
+fn forward_input(mut near: File) {
     let mut buffer = [0; 4096];
     let mut last = b'\n';
     while let Ok(n @ 1..) = std::io::stdin().read(&mut buffer) {
-        if ours && let Ok(size) = rustix::termios::tcgetwinsize(std::io::stdin().as_fd()) {
-            // with each key: a window that was resized is right when it is typed into
-            let _ = rustix::termios::tcsetwinsize(&near, size);
-        }
         if near.write_all(&buffer[..n]).is_err() {
             return;
         }

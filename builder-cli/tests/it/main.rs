@@ -79,6 +79,7 @@ mod short_names;
 mod ssh;
 mod steps;
 mod stress;
+mod terminal;
 mod tree;
 mod users;
 mod web;
