@@ -227,13 +227,13 @@ fn buildah_pulls_and_pushes() {
 }
 
 /// A Docker Engine of the test's own.
-struct Engine {
+pub(crate) struct Engine {
     child: Child,
     socket: String,
 }
 
 impl Engine {
-    fn start(dir: &Path) -> Option<Engine> {
+    pub(crate) fn start(dir: &Path) -> Option<Engine> {
         let dir = dir.join("docker");
         fs::create_dir_all(&dir).expect("mkdir");
         let path = |name: &str| dir.join(name).display().to_string();
@@ -266,6 +266,15 @@ impl Engine {
     fn docker(&self) -> Command {
         let mut command = Command::new("docker");
         command.args(["-H", &self.socket]);
+        command
+    }
+
+    /// One of several clients, asked to use BuildKit.
+    pub(crate) fn client(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command
+            .args(["-H", &self.socket])
+            .env("DOCKER_BUILDKIT", "1");
         command
     }
 }

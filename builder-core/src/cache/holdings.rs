@@ -24,6 +24,8 @@ use crate::store::{Condemned, Kind, Measured, Size, StoreError, Stored};
 /// Written by `export`: what a layer was once compressed to.
 const COMPRESSED: &str = "compressed";
 const MEMBERS: &str = "members";
+/// What blobs of shared caches were found to hold.
+const DIFF_IDS: &str = "diff-ids";
 /// Far more than any real manifest or config.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 /// When the store was last looked at, and what did not have to be measured again.
@@ -320,10 +322,12 @@ impl Cache {
             Some(self.record::<Layer>(web, at)?.blob.digest)
         });
         // Named by the blob that they are about.
-        follow(MEMBERS, &|web, at| {
-            let (_, hex) = web.things[at].name.split_once('/')?;
-            format!("sha256:{hex}").parse().ok()
-        });
+        for kind in [MEMBERS, DIFF_IDS] {
+            follow(kind, &|web, at| {
+                let (_, hex) = web.things[at].name.split_once('/')?;
+                format!("sha256:{hex}").parse().ok()
+            });
+        }
         follow(COMPRESSED, &|web, at| {
             Some(self.record::<Descriptor>(web, at)?.digest)
         });

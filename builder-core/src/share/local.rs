@@ -22,6 +22,7 @@ use crate::registry::Progress;
 const PARALLEL: usize = 4;
 const LAYOUT: &str = "{\"imageLayoutVersion\":\"1.0.0\"}";
 
+#[derive(Clone)]
 pub(super) struct Local {
     path: PathBuf,
     tag: String,
@@ -105,7 +106,11 @@ impl Local {
 
 impl Get for Local {
     fn get<'a>(&'a self, what: &'a Descriptor) -> BoxFuture<'a, Result<Vec<u8>, ShareError>> {
-        async move { self.verified(&what.digest, check_size(what)?) }.boxed()
+        async move {
+            let (local, what) = (self.clone(), what.clone());
+            blocking(move || local.verified(&what.digest, check_size(&what)?)).await
+        }
+        .boxed()
     }
 }
 
@@ -117,7 +122,8 @@ impl Backend for Local {
                 tag: self.tag.clone(),
                 digest: None,
             };
-            let top = self.top()?;
+            let local = self.clone();
+            let top = blocking(move || local.top()).await?;
             let what = self.path.display().to_string();
             documents::read(&top, &what, &origin(&place), self).await
         }
@@ -132,11 +138,12 @@ impl Backend for Local {
         let (path, digest) = (self.blob(&blob.digest), blob.digest);
         let blobs = self.means.store.blobs().clone();
         async move {
-            let imported = tokio::task::spawn_blocking(move || blobs.import(&path, &digest));
-            imported
-                .await
-                .map_err(|error| ShareError::Worker(error.to_string()))??;
-            Ok(())
+            blocking(move || {
+                regular(&path)?;
+                blobs.import(&path, &digest)?;
+                Ok(())
+            })
+            .await
         }
         .boxed()
     }
@@ -161,9 +168,7 @@ impl Backend for Local {
                         return Ok::<_, ShareError>((false, blob));
                     }
                     let from = from?;
-                    let copy = tokio::task::spawn_blocking(move || put(&to, from));
-                    copy.await
-                        .map_err(|error| ShareError::Worker(error.to_string()))??;
+                    blocking(move || put(&to, from)).await?;
                     Ok((true, blob))
                 }
             });
@@ -203,7 +208,27 @@ fn refuse_other(path: &Path) -> Result<(), ShareError> {
     }
 }
 
+/// Works on a thread that may wait for a disk, so that whoever asks can give up.
+async fn blocking<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, ShareError> + Send + 'static,
+) -> Result<T, ShareError> {
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| ShareError::Worker(error.to_string()))?
+}
+
+/// Refuses what is no file: a pipe would be waited for.
+fn regular(path: &Path) -> Result<(), ShareError> {
+    let found = fs::metadata(path).map_err(ShareError::file("read", path))?;
+    match found.is_file() {
+        true => Ok(()),
+        false => Err(ShareError::file("read", path)(io::Error::other(
+            "it is no file",
+        ))),
+    }
+}
+
 fn small(path: &Path, max: u64) -> Result<Vec<u8>, ShareError> {
+    regular(path)?;
     let file = File::open(path).map_err(ShareError::file("read", path))?;
     let mut bytes = Vec::new();
     file.take(max + 1)
