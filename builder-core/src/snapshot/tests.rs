@@ -5,6 +5,7 @@ use std::os::fd::AsRawFd;
 use std::process::Command;
 
 use super::*;
+use crate::digest::Digest;
 use crate::layer::{Entry, EntryKind, Writer, WriterOptions, listing};
 use crate::snapshot::{Change, changes, open_data};
 

@@ -1,11 +1,11 @@
 //! COPY, ADD and WORKDIR: from looked-up sources to a layer in the store.
 
 use super::file::{Accounts, Archives, Target, copy, make_directory};
+use super::ground::{Ground, ground, shown};
 use super::inputs::Inputs;
 use super::job::Job;
 use super::layers::worker;
 use super::selection::Selection;
-use super::trees::view;
 use super::{FileError, SolveErrorKind};
 use crate::cache::{Cache, Layer};
 use crate::export::LayerWriter;
@@ -48,12 +48,14 @@ pub(super) async fn run_copy(
     selection: Selection,
 ) -> Result<Layer, SolveErrorKind> {
     let needs = needs(op);
-    if needs != Needs::Nothing {
-        job.loader.unpack(&job.inputs, parent, job.vertex).await?;
-    }
+    let ground = match needs {
+        Needs::Nothing => None,
+        _ if parent.is_empty() => None,
+        _ => Some(ground(job, op.parent, parent).await?),
+    };
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job, &parent, needs, |target, accounts| {
+        on_parent(&job, &parent, ground, needs, |target, accounts| {
             let owner = match &op.chown {
                 Some(spec) => Some(owner(&job, accounts, spec)?),
                 None => None,
@@ -75,10 +77,13 @@ pub(super) async fn run_mkdir(
     op: &MkdirOp,
     parent: &[Layer],
 ) -> Result<Layer, SolveErrorKind> {
-    job.loader.unpack(&job.inputs, parent, job.vertex).await?;
+    let ground = match parent {
+        [] => None,
+        parent => Some(ground(job, op.parent, parent).await?),
+    };
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job, &parent, Needs::Tree, |target, accounts| {
+        on_parent(&job, &parent, ground, Needs::Tree, |target, accounts| {
             let owner = if op.user.is_empty() {
                 (0, 0)
             } else {
@@ -105,15 +110,14 @@ fn owner(job: &Job, accounts: &Accounts, spec: &str) -> Result<(u32, u32), FileE
 fn on_parent(
     job: &Job,
     parent: &[Layer],
+    ground: Option<Ground>,
     needs: Needs,
     change: impl FnOnce(&mut Target, &Accounts) -> Result<(), FileError>,
 ) -> Result<Layer, SolveErrorKind> {
     let inputs = &job.inputs;
-    let root = if parent.is_empty() || needs == Needs::Nothing {
-        None
-    } else {
-        Some(view(inputs, parent)?)
-    };
+    let root = ground
+        .map(|ground| shown(job, ground, parent))
+        .transpose()?;
     let below = root.map(|root| root.tree);
     let accounts = Accounts::read(below.as_deref());
     let clamp = inputs.plan.source_date_epoch;

@@ -47,6 +47,8 @@ pub(super) struct Shared {
     pub(super) cache: Cache,
     /// Users and groups of the root file systems that a RUN has stood on or left.
     pub(super) accounts: Mutex<HashMap<ChainId, Arc<Accounts>>>,
+    /// Vertices whose files some step that must be gone into looks at.
+    pub(super) looked_into: BTreeSet<Input>,
     /// Vertices whose layers the result has.
     pub(super) leaving: BTreeSet<Input>,
 }

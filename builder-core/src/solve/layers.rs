@@ -15,8 +15,9 @@ use crate::image::Reference;
 use crate::layer::compression::decompressor;
 use crate::layer::{LayerError, Limits};
 use crate::progress::{Event, VertexId};
-use crate::registry::{Progress, Resolved, Source};
+use crate::registry::{Begun, Progress, Resolved, Source};
 use crate::snapshot::SnapshotError;
+use crate::store::Follower;
 
 /// The kernel's limit is 500 lower directories; the sandbox adds one for mount points.
 const MAX_LAYERS: usize = 499;
@@ -87,7 +88,7 @@ impl LayerLoader {
     ) -> Result<(), SolveErrorKind> {
         let all = layers
             .iter()
-            .map(|layer| self.fetch_one(inputs, layer, vertex));
+            .map(|layer| self.fetch_one(inputs, layer, vertex, &drop));
         futures_util::future::try_join_all(all).await?;
         Ok(())
     }
@@ -97,6 +98,7 @@ impl LayerLoader {
         inputs: &Inputs,
         layer: &Layer,
         vertex: VertexId,
+        begun: Begun<'_>,
     ) -> Result<(), SolveErrorKind> {
         let blobs = inputs.store.blobs();
         let there = || blobs.has_sized(&layer.blob.digest, layer.blob.size);
@@ -122,9 +124,53 @@ impl LayerLoader {
         };
         inputs
             .client
-            .fetch_blob(&source, &layer.blob, blobs, Some(progress))
+            .fetch_blob_followed(&source, &layer.blob, blobs, Some(progress), begun)
             .await?;
         Ok(())
+    }
+
+    /// Has `work` done on the blob of a layer, while it comes where it has to be fetched. What comes of it holds only once the
+    /// blob is known to be right, and so is not returned before.
+    pub(super) async fn read<T: Send + 'static>(
+        &self,
+        inputs: &Arc<Inputs>,
+        layer: &Layer,
+        vertex: VertexId,
+        work: impl Fn(&mut (dyn Read + Send)) -> Result<T, SolveErrorKind>
+        + Clone
+        + Send
+        + Sync
+        + 'static,
+    ) -> Result<T, SolveErrorKind> {
+        let counted = |inner: Box<dyn Read + Send>| Counted {
+            inner,
+            inputs: inputs.clone(),
+            vertex,
+            what: format!("unpacking {}", layer.blob.digest),
+            done: 0,
+            told: 0,
+            total: layer.blob.size,
+        };
+        let working = Mutex::new(None);
+        let begun = |follower: Follower| {
+            let work = work.clone();
+            let mut blob = counted(Box::new(follower));
+            let worker = tokio::task::spawn_blocking(move || work(&mut blob));
+            // One whose download was given up ends by itself.
+            *working.lock().unwrap_or_else(PoisonError::into_inner) = Some(worker);
+        };
+        self.fetch_one(inputs, layer, vertex, &begun).await?;
+        let working = working.into_inner().unwrap_or_else(PoisonError::into_inner);
+        if let Some(working) = working
+            && let Ok(done) = working.await.map_err(worker)?
+        {
+            return Ok(done);
+        }
+        // It was here already; or what is wrong with it is to be told of the whole.
+        let file = inputs.store.blobs().open(&layer.blob.digest)?;
+        let mut blob = counted(Box::new(file));
+        let again = tokio::task::spawn_blocking(move || work(&mut blob));
+        again.await.map_err(worker)?
     }
 
     async fn source(
@@ -184,29 +230,19 @@ impl LayerLoader {
             .collect();
         let started = missing.iter().map(|&at| async move {
             let layer = layers[at].clone();
-            self.fetch_one(inputs, &layer, vertex).await?;
-            let inputs = inputs.clone();
-            let unpacking = tokio::task::spawn_blocking(move || {
-                let blobs = inputs.store.blobs();
-                let file = blobs.open(&layer.blob.digest)?;
-                let counted = Counted {
-                    inner: file,
-                    inputs: inputs.clone(),
-                    vertex,
-                    what: format!("unpacking {}", layer.blob.digest),
-                    done: 0,
-                    told: 0,
-                    total: layer.blob.size,
-                };
-                let mut tar = decompressor(BufReader::with_capacity(256 << 10, counted))
-                    .map_err(|error| unreadable(&layer, error))?;
-                let limits = limits(&inputs, &layer);
+            let (inputs_there, wanted) = (inputs.clone(), layer.clone());
+            let work = move |blob: &mut (dyn Read + Send)| {
+                let inputs = &inputs_there;
+                let buffered = BufReader::with_capacity(256 << 10, blob);
+                let mut tar = decompressor(buffered).map_err(|error| unreadable(&wanted, error))?;
+                let limits = limits(inputs, &wanted);
                 inputs
                     .snapshots
-                    .start_unpack(layer.diff_id, &mut tar, limits)
-                    .map_err(|source| bad(&layer, source))
-            });
-            Ok::<_, SolveErrorKind>((at, unpacking.await.map_err(worker)??))
+                    .start_unpack(wanted.diff_id, &mut tar, limits)
+                    .map_err(|source| bad(&wanted, source))
+            };
+            let unpacking = self.read(inputs, &layer, vertex, work).await?;
+            Ok::<_, SolveErrorKind>((at, unpacking))
         });
         for (at, unpacking) in futures_util::future::try_join_all(started).await? {
             let inputs_there = inputs.clone();
@@ -265,19 +301,19 @@ pub(super) fn unpack_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveE
 }
 
 /// What a step of this build made is as large as it is: limits are for what comes from elsewhere.
-fn limits(inputs: &Inputs, layer: &Layer) -> Limits {
+pub(super) fn limits(inputs: &Inputs, layer: &Layer) -> Limits {
     match layer.blob.digest == layer.diff_id.0 && layer.created.is_some() {
         true => Limits::of_compressed(layer.blob.size, Some(u64::MAX)),
         false => Limits::of_compressed(layer.blob.size, inputs.options.max_layer_bytes),
     }
 }
 
-fn bad(layer: &Layer, source: SnapshotError) -> SolveErrorKind {
+pub(super) fn bad(layer: &Layer, source: SnapshotError) -> SolveErrorKind {
     let layer = layer.blob.digest;
     SolveErrorKind::Unpack { layer, source }
 }
 
-fn unreadable(layer: &Layer, error: std::io::Error) -> SolveErrorKind {
+pub(super) fn unreadable(layer: &Layer, error: std::io::Error) -> SolveErrorKind {
     bad(layer, LayerError::stream("decompress it")(error).into())
 }
 

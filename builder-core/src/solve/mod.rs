@@ -13,7 +13,8 @@
 //! time. The first failure cancels the rest. A key that the store has no record of is looked up in shared caches (`shared`).
 //!
 //! A root file system is a list of [`Layer`](crate::cache::Layer)s. A step that must see files gets them through `snapshot`, whose layers
-//! are fetched and unpacked when the first step asks (`layers`).
+//! are fetched and unpacked when the first step asks (`layers`); one that only puts files on it asks for no more than a listing
+//! (`ground`).
 //!
 //! Not here: terminals, flags, outputs.
 
@@ -23,12 +24,14 @@ mod error;
 mod file;
 mod file_step;
 mod force;
+mod ground;
 mod history;
 mod inputs;
 mod job;
 mod keys;
 mod layered_tree;
 mod layers;
+mod listed_tree;
 mod remotes;
 mod run_step;
 mod scheduler;

@@ -7,6 +7,7 @@ use std::time::Instant;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::ground::looked_into;
 use super::history::History;
 use super::inputs::Inputs;
 use super::job::{Job, Looked, Shared};
@@ -110,6 +111,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         slots: Semaphore::new(inputs.options.jobs.max(1)),
         cache,
         accounts: Mutex::default(),
+        looked_into: looked_into(plan, &needed),
         leaving: leaving(&inputs),
     });
     let mut ahead = std::iter::successors(plan.target, |at| plan.vertices[*at].op.parent());
