@@ -6,7 +6,8 @@ use std::path::Path;
 use builder_core::export::Destination;
 use builder_core::images::ArchiveFormat;
 
-use super::store::open;
+use super::inputs::registries;
+use super::store::{open_with, with_progress};
 use crate::args::images::{Archive, SaveArgs};
 use crate::environment::Environment;
 use crate::exit::Failure;
@@ -29,7 +30,12 @@ pub(super) fn run(args: SaveArgs, environment: &Environment) -> Result<(), Failu
             "--output: there is no directory {parent}"
         )));
     }
-    let images = open(args.store, environment)?;
+    let options = registries(None, None, environment)?;
+    let images = open_with(args.store, options, environment)?;
+    // Says nothing unless there is something to fetch.
+    with_progress(false, environment, async |events| {
+        Ok(images.complete(&args.images, &events).await?)
+    })?;
     let destination = match &args.output {
         Some(path) => Destination::File(path),
         None => Destination::Writer(&mut stdout),

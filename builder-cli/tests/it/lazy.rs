@@ -2,8 +2,10 @@
 
 use std::fs;
 use std::path::Path;
+use std::process::Command;
 
-use crate::fixture;
+use crate::fixture::{self, Ran};
+use crate::outputs::{Registry, lacks};
 
 fn snapshots(store: &Path) -> usize {
     fs::read_dir(store.join("snapshots")).map_or(0, |items| items.count())
@@ -19,9 +21,11 @@ fn a_base_that_no_step_sees_is_not_unpacked() {
         ("FROM busybox\nENV A=1\n", 0),
         ("FROM busybox\nCOPY --link file /\n", 0),
         ("FROM busybox\nCOPY --link --chown=5:6 file /a/b/\n", 0),
-        // A name is looked up in the image, a destination may be a link of it.
-        ("FROM busybox\nCOPY --link --chown=root file /\n", 1),
-        ("FROM busybox\nCOPY file /\n", 1),
+        // A name is looked up in the image, a destination may be a link of it: a listing tells.
+        ("FROM busybox\nCOPY --link --chown=root file /\n", 0),
+        ("FROM busybox\nCOPY file /\nWORKDIR /a\nCOPY file b/\n", 0),
+        ("FROM busybox\nRUN true\nCOPY file /\n", 1),
+        ("FROM busybox\nCOPY --from=busybox /bin/busybox /x\n", 1),
     ]
     .into_iter()
     .enumerate()
@@ -70,4 +74,156 @@ fn forced_compression_reaches_the_layers_of_a_base() {
     let plain = types("");
     assert_eq!((plain.len(), plain[1].as_str()), (2, zstd), "{plain:?}");
     assert_eq!(types(",force-compression=true"), [zstd, zstd]);
+}
+
+/// `builder COMMAND --root STORE …`
+fn builder(store: &Path, command: &str, arguments: &[&str]) -> Ran {
+    let mut builder = Command::new(fixture::program());
+    builder
+        .arg(command)
+        .arg("--root")
+        .arg(store)
+        .args(arguments);
+    fixture::run(&mut builder)
+}
+
+/// A registry with `base:1`, of one layer; returns that layer's digest.
+fn with_base(dir: &Path) -> (Registry, String) {
+    let registry = Registry::start(dir);
+    let context = dir.join("base");
+    let dockerfile = "FROM scratch\nCOPY Dockerfile /dir/made\n";
+    fixture::write_files(&context, &[("Dockerfile", dockerfile)]);
+    let name = format!("127.0.0.1:{}/base:1", registry.port);
+    let place = context.display().to_string();
+    let store = dir.join("base-store");
+    builder(&store, "build", &["--push", "-t", &name, &place]).ok();
+    let out = dir.join("base-out");
+    let layout = format!("oci:{}", out.display());
+    builder(&store, "copy", &[&format!("docker://{name}"), &layout]).ok();
+    let read = |path: &Path| -> serde_json::Value {
+        serde_json::from_slice(&fs::read(path).expect("read")).expect("JSON")
+    };
+    let index = read(&out.join("index.json"));
+    let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
+    let manifest = read(&out.join("blobs").join(digest.replace(':', "/")));
+    let layer = manifest["layers"][0]["digest"].as_str().expect("a layer");
+    (registry, layer.to_owned())
+}
+
+#[test]
+fn layers_of_a_base_stay_where_they_are_until_somebody_needs_them() {
+    if lacks("lazy", &["docker-registry"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let (registry, layer) = with_base(temp.path());
+    let host = format!("127.0.0.1:{}", registry.port);
+    let before = registry.gets(&layer);
+    let gets = || registry.gets(&layer) - before;
+    let context = temp.path().join("context");
+    let place = context.display().to_string();
+    let dockerfile = format!("FROM {host}/base:1\nLABEL a=b\nCOPY --link file /x\n");
+    fixture::write_files(&context, &[("Dockerfile", &dockerfile), ("file", "x")]);
+    let store = temp.path().join("store");
+
+    // Built, pushed beside the base, shown, renamed, pushed again, built upon: all without the layer.
+    let app = format!("{host}/team/app:1");
+    builder(&store, "build", &["--push", "-t", &app, &place]).ok();
+    assert_eq!(gets(), 0, "build and push");
+    for (command, arguments) in [
+        ("tag", &[&app, "local:1"][..]),
+        ("images", &["--no-trunc"]),
+        ("inspect", &["local:1"]),
+        ("history", &["local:1"]),
+        ("tag", &["local:1", &format!("{host}/other:2")]),
+        ("push", &[&format!("{host}/other:2")]),
+        ("rmi", &[&format!("{host}/other:2")]),
+        ("prune", &["--force", "--all"]),
+        ("du", &[]),
+        ("build", &["-t", &app, &place]),
+    ] {
+        builder(&store, command, arguments).ok();
+        assert_eq!(gets(), 0, "{command} {arguments:?}");
+    }
+    let upon = temp.path().join("upon");
+    fixture::write_files(&upon, &[("Dockerfile", "FROM local:1\nENV C=d\n")]);
+    let upon = upon.display().to_string();
+    builder(&store, "build", &["-t", "upon:1", &upon]).ok();
+    assert_eq!(gets(), 0, "FROM an image that is here in part");
+    let fresh = temp.path().join("fresh");
+    builder(&fresh, "pull", &[&app]).ok();
+    assert_eq!(gets(), 1, "what was pushed is whole");
+
+    // An archive holds it: it is fetched, once.
+    let archive = temp.path().join("saved.tar").display().to_string();
+    builder(&store, "save", &["-o", &archive, "upon:1"]).ok();
+    assert_eq!(gets(), 2);
+    builder(&store, "save", &["-o", &archive, "upon:1"]).ok();
+    assert_eq!(gets(), 2);
+    builder(&temp.path().join("loaded"), "load", &["-i", &archive]).ok();
+}
+
+#[test]
+fn a_layer_that_a_copy_has_listed_is_not_asked_for_again() {
+    if lacks("lazy", &["docker-registry"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let (registry, layer) = with_base(temp.path());
+    let before = registry.gets(&layer);
+    let name = format!("127.0.0.1:{}/base:1", registry.port);
+    let store = temp.path().join("store");
+    for (nth, text) in ["one", "two"].into_iter().enumerate() {
+        let context = temp.path().join(format!("context-{nth}"));
+        let dockerfile = format!("FROM {name}\nCOPY file /dir/\n");
+        fixture::write_files(&context, &[("Dockerfile", &dockerfile), ("file", text)]);
+        let place = context.display().to_string();
+        builder(&store, "build", &["-t", "app", &place]).ok();
+        assert_eq!(registry.gets(&layer) - before, 1, "{text}");
+    }
+    assert_eq!(snapshots(&store), 0);
+}
+
+#[test]
+fn a_layer_that_has_gone_is_named_with_where_it_was() {
+    if lacks("lazy", &["docker-registry"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let (registry, layer) = with_base(temp.path());
+    let host = format!("127.0.0.1:{}", registry.port);
+    let context = temp.path().join("context");
+    let place = context.display().to_string();
+    fixture::write_files(
+        &context,
+        &[("Dockerfile", &format!("FROM {host}/base:1\nENV A=b\n"))],
+    );
+    let store = temp.path().join("store");
+    builder(&store, "build", &["-t", "local:1", &place]).ok();
+    let blob = layer.replace("sha256:", "");
+    let kept = temp.path().join("registry/docker/registry/v2/blobs/sha256");
+    fs::remove_dir_all(kept.join(&blob[..2]).join(&blob)).expect("remove");
+
+    let second = Registry::start(&fixture_dir(temp.path()));
+    let elsewhere = format!("127.0.0.1:{}/app:1", second.port);
+    builder(&store, "tag", &["local:1", &elsewhere]).ok();
+    let archive = temp.path().join("saved.tar").display().to_string();
+    for (command, arguments) in [
+        ("save", &["-o", &archive, "local:1"][..]),
+        ("push", &[&elsewhere]),
+    ] {
+        let ran = builder(&store, command, arguments);
+        assert_eq!(ran.code, Some(1), "{command}: {}", ran.stderr);
+        for said in [layer.as_str(), &format!("{host}/base")] {
+            assert!(ran.stderr.contains(said), "{command}: {}", ran.stderr);
+        }
+    }
+    assert!(!Path::new(&archive).exists());
+}
+
+/// A directory for another registry.
+fn fixture_dir(temp: &Path) -> std::path::PathBuf {
+    let dir = temp.join("second");
+    fs::create_dir(&dir).expect("mkdir");
+    dir
 }

@@ -326,6 +326,7 @@ fn podman_runs_it() {
 pub(crate) struct Registry {
     child: Child,
     pub(crate) port: u16,
+    log: PathBuf,
 }
 
 impl Registry {
@@ -344,15 +345,16 @@ impl Registry {
             dir.join("registry").display()
         );
         fs::write(dir.join("registry.yml"), config).expect("write");
+        let log = dir.join(format!("registry-{port}.log"));
         let child = Command::new("docker-registry")
             .arg("serve")
             .arg(dir.join("registry.yml"))
             .stdin(Stdio::null())
-            .stdout(Stdio::null())
+            .stdout(fs::File::create(&log).expect("log"))
             .stderr(Stdio::null())
             .spawn()
             .expect("docker-registry starts");
-        let registry = Self { child, port };
+        let registry = Self { child, port, log };
         let start = Instant::now();
         while TcpStream::connect(("127.0.0.1", port)).is_err() {
             assert!(
@@ -362,6 +364,16 @@ impl Registry {
             std::thread::sleep(Duration::from_millis(20));
         }
         registry
+    }
+}
+
+impl Registry {
+    /// How often a blob was asked for since the start.
+    pub(crate) fn gets(&self, digest: &str) -> usize {
+        let log = fs::read_to_string(&self.log).expect("log");
+        let of_it = format!("/blobs/{digest} ");
+        let asked = log.lines().filter(|it| it.contains("\"GET /v2/"));
+        asked.filter(|it| it.contains(&of_it)).count()
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::context::NamedSource;
 use crate::image::{Platform, Reference};
 use crate::plan::{Base, BaseInfo};
-use crate::registry::{Client, RegistryError, Resolved, layout};
+use crate::registry::{Client, RegistryError, Resolved, layout, resolve_held};
 use crate::store::{Store, StoreError};
 
 /// All that names are looked up in.
@@ -49,11 +49,10 @@ impl Bases {
         let Some(local) = self.local_name(reference)? else {
             return self.client.resolve(reference, platform, blobs).await;
         };
-        let root = self.store.root().to_owned();
-        let local = self.layout(root, Some(local.to_string()), platform);
         // What is here may be for another platform: a pull keeps one.
-        let lacking = match local.await {
-            Ok(found) => {
+        let lacking = match resolve_held(&local, platform, &self.store) {
+            Ok(None) => return self.client.resolve(reference, platform, blobs).await,
+            Ok(Some(found)) => {
                 let there = found.config.platform();
                 if there.os.is_empty() || platform.runs(&there) {
                     return Ok(found);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::BuildError;
+use super::output::Output;
 use super::request::Build;
 use super::run::Round;
 use crate::export::Compressor;
@@ -14,7 +15,7 @@ use crate::registry::{Client, Resolved};
 use crate::sandbox::Rung;
 use crate::share::Mode;
 use crate::snapshot::{Copied, Overlay, Snapshotter};
-use crate::solve::{Inputs, SolveOptions};
+use crate::solve::{Inputs, Reads, SolveOptions};
 
 const HOSTNAME: &str = "buildkitsandbox";
 
@@ -92,6 +93,12 @@ impl Build {
                 allow: self.steps.allow.clone(),
                 device_dirs: self.steps.device_dirs(),
                 now,
+                reads: self
+                    .outputs
+                    .iter()
+                    .map(Output::reads)
+                    .max()
+                    .unwrap_or(Reads::Nothing),
                 max_layer_bytes: self.max_layer_bytes,
                 userxattr: rootless,
                 rung: standing.map_or(Rung::Overlay, |standing| standing.rung),

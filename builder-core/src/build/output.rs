@@ -8,6 +8,7 @@ use super::BuildError;
 use super::annotations::Annotation;
 use crate::image::Reference;
 use crate::layer::compression::Compression;
+use crate::solve::Reads;
 
 /// One `--output`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -146,6 +147,20 @@ impl std::fmt::Display for Engine {
 }
 
 impl Output {
+    /// Which layers it reads, rather than name them or have a registry mount them.
+    pub(super) fn reads(&self) -> Reads {
+        match self {
+            Output::Store { .. } | Output::Local { .. } | Output::Tar { .. } => Reads::Nothing,
+            Output::Registry { image } if image.force_compression => Reads::All,
+            Output::Registry { image } if image.compression == Compression::None => Reads::Nothing,
+            Output::Registry { .. } => Reads::Uncompressed,
+            Output::OciArchive { .. }
+            | Output::OciDirectory { .. }
+            | Output::DockerArchive { .. }
+            | Output::Engine { .. } => Reads::All,
+        }
+    }
+
     /// Refuses, before anything is built, a destination that cannot be written.
     pub(super) fn check(&self) -> Result<(), BuildError> {
         let (dest, is_directory): (&Path, bool) = match self {

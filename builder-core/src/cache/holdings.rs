@@ -26,6 +26,8 @@ const COMPRESSED: &str = "compressed";
 const MEMBERS: &str = "members";
 /// What blobs of shared caches were found to hold.
 const DIFF_IDS: &str = "diff-ids";
+/// Written by `registry`: which repositories have a blob.
+const ORIGINS: &str = "origins";
 /// Far more than any real manifest or config.
 const MAX_DOCUMENT_BYTES: u64 = 64 << 20;
 /// When the store was last looked at, and what did not have to be measured again.
@@ -252,6 +254,11 @@ impl Cache {
             );
             for blob in digests(&document["layers"]) {
                 web.hold(Kind::Blob, &blob.hex(), None, Need::Image, &name);
+                // Where it can be had, if it is not here.
+                let here = web.index.contains_key(&(Kind::Blob, blob.hex()));
+                let need = if here { Need::Kept } else { Need::Image };
+                let origins = format!("{ORIGINS}/{}", blob.hex());
+                web.hold(Kind::Record, &origins, None, need, "");
             }
             for config in digests(&document["config"]) {
                 web.hold(Kind::Blob, &config.hex(), None, Need::Image, &name);

@@ -30,7 +30,8 @@ pub struct Loaded {
 }
 
 impl Images {
-    /// Packs images, with the names that they are asked for by; by an id, with all of theirs. Blocks.
+    /// Packs images, with the names that they are asked for by; by an id, with all of theirs. Blocks. Layers that are not here
+    /// are not fetched: [`complete`](Self::complete) does that.
     ///
     /// # Errors
     /// As [`find`](Self::find); a layer that `docker load` could not read; what writing says.

@@ -96,7 +96,7 @@ impl Images {
                 let parts = tree.contents.blobs.iter();
                 let name = match &tree.source {
                     Source::Registry { reference, .. } => reference,
-                    Source::Local { .. } => name,
+                    Source::Held { .. } | Source::Local { .. } => name,
                 };
                 let origins = parts.map(|it| (it.digest, vec![name.clone()])).collect();
                 return Ok(Found {

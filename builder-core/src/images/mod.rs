@@ -7,6 +7,8 @@
 //! - A pull verifies not only each blob's digest, but also that a layer is what the config says it is (`diff_id`).
 //! - A push sends what the registry lacks. Where the store lacks a layer too, it is mounted or fetched from where it is
 //!   known to be (`registry::known_origins`).
+//! - An image that was built and not written anywhere may be here without its base's layers. Who needs them ([`Images::complete`])
+//!   has them fetched from there; what only shows or names the image does not.
 //! - A removal forgets names. Content stays until nothing refers to it and the store is swept.
 //!
 //! | File       | Its question                                          |

@@ -13,7 +13,7 @@ use crate::digest::{DiffId, Digest, DigestWriter};
 use crate::image::{Descriptor, Platform, Reference};
 use crate::layer::compression::decompressor;
 use crate::progress::{Event, EventSink, Outcome, VertexId, VertexInfo};
-use crate::registry::{Contents, Progress, Push, Pushed, known_origins, note_origin};
+use crate::registry::{Contents, Progress, Push, Pushed, Source, known_origins, note_origin};
 use crate::store::Blobs;
 
 /// How many layers are fetched at a time.
@@ -90,6 +90,45 @@ impl Images {
             id: found.manifest.config.digest,
             newer,
         })
+    }
+
+    /// Has all of these images here: what the store lacks of them is fetched from where it is known to be.
+    ///
+    /// # Errors
+    /// As [`find`](Self::find); a part that is nowhere to be had any more, or is not what it should be.
+    pub async fn complete(
+        &self,
+        wanted: &[String],
+        events: &Arc<dyn EventSink>,
+    ) -> Result<(), ImagesError> {
+        let blobs = self.store.blobs();
+        let mut lacking: BTreeMap<Digest, (Descriptor, DiffId)> = BTreeMap::new();
+        for text in wanted {
+            let image = self.find(text)?;
+            let layers = image.manifest.layers.into_iter();
+            let named = layers.zip(image.config.diff_ids);
+            let absent = named.filter(|(it, _)| !blobs.has_sized(&it.digest, it.size));
+            lacking.extend(absent.map(|(layer, diff_id)| (layer.digest, (layer, diff_id))));
+        }
+        if lacking.is_empty() {
+            return Ok(());
+        }
+        let step = Step::start(events, format!("[fetch] {} layers", lacking.len()));
+        let progress = step.progress();
+        let fetched = lacking.into_values().map(|(layer, diff_id)| async move {
+            let known = known_origins(self.store.records(), &layer.digest);
+            let origins = BTreeMap::from([(layer.digest, known)]);
+            let source = Source::Held { origins };
+            self.client
+                .fetch_blob(&source, &layer, blobs, Some(progress))
+                .await?;
+            verify(blobs.clone(), layer.digest, diff_id).await
+        });
+        let fetched: Vec<Result<(), ImagesError>> = futures_util::stream::iter(fetched)
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        step.end(fetched.into_iter().collect())
     }
 
     /// Lists the tags that a registry has for the repository of `name`.

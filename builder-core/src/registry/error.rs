@@ -128,6 +128,15 @@ pub enum RegistryError {
         "the store does not have {digest}, which is a part of the image (an index may name more than was pulled)"
     )]
     NotInStore { digest: Digest },
+    #[error(
+        "{digest} is not in the store, and cannot be had where it came from ({}): {source}", origins.join(", ")
+    )]
+    Gone {
+        digest: Digest,
+        /// The repositories that were asked.
+        origins: Vec<String>,
+        source: Box<RegistryError>,
+    },
     #[error("{what} is an index in an index in an index: nobody needs that")]
     TooDeep { what: String },
     #[error("cannot set up TLS: {0}")]
@@ -149,6 +158,10 @@ impl RegistryError {
     pub fn hint(&self) -> Option<String> {
         match self {
             RegistryError::AfterMirrors { source, .. } => source.hint(),
+            RegistryError::Gone { .. } => Some(
+                "the image was kept without its layers; build it again, or push the layer there again"
+                    .to_owned(),
+            ),
             RegistryError::Unreachable { .. } => Some(
                 "is the network there? A mirror can be named in registries.conf (`--registries-conf`), and a base on \
                  disk with `--build-context NAME=oci-layout://PATH`"

@@ -13,7 +13,7 @@ use super::documents::check_size;
 use super::pull::is_final;
 use super::transport::{NoAnswer, chunk};
 use super::{Client, Endpoint, RegistryError, Source};
-use crate::image::Descriptor;
+use crate::image::{Descriptor, Reference};
 use crate::progress::{Event, EventSink, VertexId};
 use crate::store::{Blobs, Download, Follower, StoreError};
 
@@ -94,26 +94,12 @@ impl Client {
         if blobs.has_sized(&descriptor.digest, descriptor.size) {
             return Ok(());
         }
-        let (reference, answered) = match source {
-            Source::Registry {
-                reference,
-                endpoint,
-            } => (reference, endpoint),
-            Source::Local { path } => {
-                return Err(RegistryError::Incomplete {
-                    path: path.clone(),
-                    what: descriptor.digest.to_string(),
-                });
-            }
-        };
+        let endpoints = self.endpoints_of(source, descriptor)?;
         let turn: Arc<tokio::sync::Mutex<()>> = lock(&self.inner.fetching)
             .entry(descriptor.digest)
             .or_default()
             .clone();
         let _turn = turn.lock().await;
-        let mut endpoints = vec![answered.clone()];
-        let all = self.inner.options.registries.endpoints(reference)?;
-        endpoints.extend(all.into_iter().filter(|it| it != answered));
         let fetch = Fetch {
             client: &self.inner,
             descriptor,
@@ -131,7 +117,56 @@ impl Client {
             }
         }
         lock(&self.inner.fetching).remove(&descriptor.digest);
-        outcome
+        match (outcome, source) {
+            (Err(source), Source::Held { origins }) if !is_final(&source) => {
+                let digest = descriptor.digest;
+                let origins = origins.get(&digest).into_iter().flatten();
+                Err(RegistryError::Gone {
+                    digest,
+                    origins: origins.map(Reference::repository).collect(),
+                    source: Box::new(source),
+                })
+            }
+            (outcome, _) => outcome,
+        }
+    }
+
+    /// Returns who is asked for a blob, in order.
+    fn endpoints_of(
+        &self,
+        source: &Source,
+        descriptor: &Descriptor,
+    ) -> Result<Vec<Endpoint>, RegistryError> {
+        let registries = &self.inner.options.registries;
+        let digest = descriptor.digest;
+        let mut endpoints: Vec<Endpoint> = Vec::new();
+        let references = match source {
+            Source::Registry {
+                reference,
+                endpoint,
+            } => {
+                endpoints.push(endpoint.clone());
+                std::slice::from_ref(reference)
+            }
+            Source::Held { origins } => match origins.get(&digest) {
+                Some(origins) if !origins.is_empty() => origins.as_slice(),
+                _ => return Err(RegistryError::NotInStore { digest }),
+            },
+            Source::Local { path } => {
+                return Err(RegistryError::Incomplete {
+                    path: path.clone(),
+                    what: digest.to_string(),
+                });
+            }
+        };
+        for reference in references {
+            for endpoint in registries.endpoints(reference)? {
+                if !endpoints.contains(&endpoint) {
+                    endpoints.push(endpoint);
+                }
+            }
+        }
+        Ok(endpoints)
     }
 }
 

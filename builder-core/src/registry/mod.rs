@@ -2,7 +2,8 @@
 //! store to registries.
 //!
 //! [`Client::resolve`] turns a name and a platform into a manifest and a config, both verified and stored;
-//! no layer moves before [`Client::fetch_blob`] asks for it. [`layout::resolve`] does the same for files.
+//! no layer moves before [`Client::fetch_blob`] asks for it. [`layout::resolve`] does the same for files, and [`resolve_held`] for
+//! the store, which may have an image without its layers: where those can be had is noted ([`note_origin`]).
 //! [`Client::push`] is the way back: what a registry has is not sent, what it has elsewhere is mounted.
 //!
 //! Speaks the OCI distribution spec 1.1, and what registries of before need. Where that leaves a choice:
@@ -26,7 +27,7 @@
 //! | `credentials`, `helper`, `login`, `certs` | what proves it, and where is that kept?       |
 //! | `transport`, `part`       | one exchange                                                  |
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
-//! | `pull`, `tree`, `fetch`, `push`, `upload`, `parts`, `manage`, `origins` | what is asked for        |
+//! | `pull`, `tree`, `fetch`, `push`, `upload`, `parts`, `manage`, `origins`, `held` | what is asked for        |
 //! | `documents`               | what is held of a document before it is believed?             |
 //! | `config`, `short_names`   | which hosts stand for a name; which names for a short one     |
 //! | `layout`                  | images on disk                                                |
@@ -41,6 +42,7 @@ mod credentials;
 mod documents;
 mod error;
 mod fetch;
+mod held;
 mod helper;
 mod host;
 pub mod layout;
@@ -69,6 +71,7 @@ pub use config::{Endpoint, Registries};
 pub use credentials::{AuthFiles, Credential, Credentials, GivenCredential, Lookup, NoCredentials};
 pub use error::RegistryError;
 pub use fetch::{Begun, Progress};
+pub use held::resolve_held;
 pub use login::{Kept, LoginFile};
 pub use origins::{known_origins, note_origin};
 pub use parts::Came;

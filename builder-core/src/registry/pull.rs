@@ -1,5 +1,6 @@
 //! Pulling: a name to a manifest and a config; blobs come as they are asked for, see `fetch`.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use reqwest::Method;
@@ -44,6 +45,10 @@ pub enum Source {
         reference: Reference,
         /// Who answered; asked first for the blobs.
         endpoint: Endpoint,
+    },
+    /// The store. What it lacks can be had at these repositories, asked in order.
+    Held {
+        origins: BTreeMap<Digest, Vec<Reference>>,
     },
     /// A layout or an archive, whose blobs are all in the store already.
     Local { path: PathBuf },
@@ -228,7 +233,7 @@ impl Resolved {
         }
         let reference = match &source {
             Source::Registry { reference, .. } => Some(reference.clone()),
-            Source::Local { .. } => None,
+            Source::Held { .. } | Source::Local { .. } => None,
         };
         Ok(Resolved {
             reference,

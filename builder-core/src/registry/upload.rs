@@ -16,6 +16,7 @@
 //! connection was cut, pieces make sure that the next cut costs one of them at most. Attempts are counted anew only when
 //! the registry has acknowledged more than ever before, so an upload that starts over again and again ends.
 
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::future::Future;
 use std::sync::Arc;
@@ -298,32 +299,14 @@ impl Upload<'_> {
     /// Opens the blob, which is fetched first where the store lacks it.
     async fn open(&self, origins: &[Reference], blobs: &Blobs) -> Result<File, RegistryError> {
         let blob = self.blob;
-        let mut said = None;
         if !blobs.has_sized(&blob.digest, blob.size) {
-            for origin in origins {
-                let registries = &self.client.inner.options.registries;
-                let source = Source::Registry {
-                    reference: origin.clone(),
-                    endpoint: registries.push_endpoint(origin)?,
-                };
-                match self
-                    .client
-                    .fetch_blob(&source, blob, blobs, self.progress)
-                    .await
-                {
-                    Ok(()) => break,
-                    Err(error) => said = Some(error),
-                }
-            }
+            let origins = BTreeMap::from([(blob.digest, origins.to_vec())]);
+            let source = Source::Held { origins };
+            self.client
+                .fetch_blob(&source, blob, blobs, self.progress)
+                .await?;
         }
-        match blobs.open(&blob.digest) {
-            Ok(file) if blobs.has_sized(&blob.digest, blob.size) => Ok(file),
-            Err(error) if !matches!(error, StoreError::NotFound { .. }) => Err(error.into()),
-            _ => {
-                let digest = blob.digest;
-                Err(said.unwrap_or(RegistryError::NotInStore { digest }))
-            }
-        }
+        Ok(blobs.open(&blob.digest)?)
     }
 
     fn request(&self, method: Method, path: String) -> Request {

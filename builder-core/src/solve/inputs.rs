@@ -40,6 +40,17 @@ pub enum Origin {
     Archive,
 }
 
+/// Which layers of a result outputs read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default)]
+pub enum Reads {
+    /// None: it is named, pushed as it is, or its files are asked for.
+    Nothing,
+    /// Those that are to be compressed.
+    Uncompressed,
+    #[default]
+    All,
+}
+
 /// How to solve.
 #[derive(Debug, Clone)]
 pub struct SolveOptions {
@@ -75,6 +86,8 @@ pub struct SolveOptions {
     pub rung: Rung,
     /// Why that way, for the error where none can be run.
     pub rung_reason: String,
+    /// What must be here in the end.
+    pub reads: Reads,
     /// What a layer or an archive may unpack to, in bytes; `None` for the defaults of
     /// [`Limits::of_compressed`](crate::layer::Limits::of_compressed).
     pub max_layer_bytes: Option<u64>,

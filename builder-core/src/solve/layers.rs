@@ -1,6 +1,6 @@
 //! Layers on demand: fetched and unpacked when the first step must see their files.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::io::{BufReader, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -8,14 +8,14 @@ use tokio::sync::Mutex as AsyncMutex;
 
 use super::SolveErrorKind;
 use super::inputs::Inputs;
-use super::trees::{chains, stacked};
+use super::trees::stacked;
 use crate::cache::Layer;
 use crate::digest::{ChainId, ContentDigest, Digest};
-use crate::image::Reference;
+use crate::image::{Descriptor, Reference};
 use crate::layer::compression::decompressor;
 use crate::layer::{LayerError, Limits};
 use crate::progress::{Event, VertexId};
-use crate::registry::{Begun, Progress, Resolved, Source};
+use crate::registry::{Begun, Progress, Resolved, Source, known_origins};
 use crate::snapshot::SnapshotError;
 use crate::store::Follower;
 
@@ -34,10 +34,11 @@ pub fn image_layers(resolved: &Resolved) -> Result<Vec<Layer>, SolveErrorKind> {
             layers: resolved.layers.len(),
         });
     }
-    let origin = match &resolved.source {
+    let origin = |blob: &Descriptor| match &resolved.source {
         Source::Registry { reference, .. } => {
             Some(reference.with_digest(resolved.digest).to_string())
         }
+        Source::Held { origins } => Some(origins.get(&blob.digest)?.first()?.to_string()),
         Source::Local { .. } => None,
     };
     let layers = diff_ids.iter().zip(&resolved.layers);
@@ -47,7 +48,7 @@ pub fn image_layers(resolved: &Resolved) -> Result<Vec<Layer>, SolveErrorKind> {
             blob: blob.clone(),
             content: ContentDigest(*diff_id.0.as_bytes()),
             created: None,
-            origin: origin.clone(),
+            origin: origin(blob),
         })
         .collect())
 }
@@ -117,11 +118,7 @@ impl LayerLoader {
         if there() {
             return Ok(());
         }
-        let source = match self.source(inputs, layer).await? {
-            Some(source) => source,
-            // The blob was there when its record was found; opening it names what is missing.
-            None => return Ok(blobs.open(&layer.blob.digest).map(drop)?),
-        };
+        let source = self.source(inputs, layer);
         inputs
             .client
             .fetch_blob_followed(&source, &layer.blob, blobs, Some(progress), begun)
@@ -173,30 +170,25 @@ impl LayerLoader {
         again.await.map_err(worker)?
     }
 
-    async fn source(
-        &self,
-        inputs: &Inputs,
-        layer: &Layer,
-    ) -> Result<Option<Source>, SolveErrorKind> {
-        let has = |resolved: &&Resolved| {
-            resolved
-                .layers
-                .iter()
-                .any(|blob| blob.digest == layer.blob.digest)
-        };
+    /// Where the blob can be had: from the base that this build has resolved, else wherever it is known to be.
+    fn source(&self, inputs: &Inputs, layer: &Layer) -> Source {
+        let digest = layer.blob.digest;
+        let has = |resolved: &&Resolved| resolved.layers.iter().any(|blob| blob.digest == digest);
         if let Some(resolved) = inputs.bases.values().find(has) {
-            return Ok(Some(resolved.source.clone()));
+            return resolved.source.clone();
         }
-        let Some(origin) = &layer.origin else {
-            return Ok(None);
-        };
-        let Ok(reference) = origin.parse::<Reference>() else {
-            return Ok(None);
-        };
-        let blobs = inputs.store.blobs();
-        let platform = &inputs.plan.platform;
-        let resolved = inputs.client.resolve(&reference, platform, blobs).await?;
-        Ok(Some(resolved.source))
+        let noted: Option<Reference> = layer.origin.as_deref().and_then(|it| it.parse().ok());
+        let mut origins: Vec<Reference> = noted.into_iter().collect();
+        for known in known_origins(inputs.store.records(), &digest) {
+            if origins
+                .iter()
+                .all(|it| it.repository() != known.repository())
+            {
+                origins.push(known);
+            }
+        }
+        let origins = BTreeMap::from([(digest, origins)]);
+        Source::Held { origins }
     }
 
     /// Has `layers` (base first) unpacked: all at the same time, put in place in order.
@@ -279,25 +271,6 @@ impl LayerLoader {
         let tops = self.tops.lock().unwrap_or_else(PoisonError::into_inner);
         tops.contains(&top)
     }
-}
-
-/// Unpacks, on this thread, what is not unpacked of `layers`, whose blobs are in the store.
-pub(super) fn unpack_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveErrorKind> {
-    let chains = chains(layers);
-    for (at, (chain, layer)) in stacked(layers).into_iter().enumerate() {
-        if inputs.snapshots.has(chain) {
-            continue;
-        }
-        let file = inputs.store.blobs().open(&layer.blob.digest)?;
-        let mut tar = decompressor(BufReader::with_capacity(256 << 10, file))
-            .map_err(|error| unreadable(layer, error))?;
-        let limits = limits(inputs, layer);
-        inputs
-            .snapshots
-            .unpack(&chains[..=at], layer.diff_id, &mut tar, limits)
-            .map_err(|source| bad(layer, source))?;
-    }
-    Ok(())
 }
 
 /// What a step of this build made is as large as it is: limits are for what comes from elsewhere.

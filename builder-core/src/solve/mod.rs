@@ -33,6 +33,7 @@ mod layered_tree;
 mod layers;
 mod listed_tree;
 mod remotes;
+mod result;
 mod run_step;
 mod scheduler;
 mod selection;
@@ -46,11 +47,12 @@ pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};
 pub use file::FileError;
 pub use force::{Forced, NoCache, forced};
-pub use inputs::{ContextDir, Inputs, Origin, SolveOptions};
+pub use inputs::{ContextDir, Inputs, Origin, Reads, SolveOptions};
 pub use layers::image_layers;
+pub use result::{fetch_layers, result_tree};
 pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource, pack_mount};
 pub(crate) use run_step::{
     LOCK as FAILED_STEP_LOCK, directory as failed_step_directory, forget as forget_failed_step,
 };
-pub use scheduler::{Solved, fetch_layers, result_tree, solve};
+pub use scheduler::{Solved, solve};
 pub use shared::{cache_mounts, fetch as fetch_shared, steps as shared_steps};

@@ -11,13 +11,12 @@ use super::ground::looked_into;
 use super::history::History;
 use super::inputs::Inputs;
 use super::job::{Job, Looked, Shared};
-use super::layers::{self, LayerLoader, image_layers, worker};
+use super::layers::{LayerLoader, image_layers, worker};
 use super::remotes::{self, Remotes};
 use super::step::{look, step};
-use super::trees::{Context, chains, view};
+use super::trees::{Context, chains};
 use super::{SolveError, SolveErrorKind, entitlement, keys, shared};
 use crate::cache::{Cache, Came, Key, Layer};
-use crate::context::Tree;
 use crate::digest::Digest;
 use crate::image::Platform;
 use crate::plan::{Base, Input, Op, Vertex};
@@ -144,41 +143,11 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     })
 }
 
-/// Has the blobs of a result's layers in the store, for an output.
-///
-/// # Errors
-/// A layer that cannot be fetched.
-pub async fn fetch_layers(inputs: &Inputs, solved: &Solved) -> Result<(), SolveError> {
-    fetch_all(inputs, &solved.layers).await
-}
-
-pub(super) async fn fetch_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveError> {
-    let vertex = id(inputs.plan.target.unwrap_or_default());
-    let loader = LayerLoader::default();
-    let fetched = loader.fetch(inputs, layers, vertex).await;
-    fetched.map_err(unplaced)
-}
-
-/// Shows the root file system of a result; `None` for an empty one. Blocks while layers are unpacked.
-///
-/// # Errors
-/// A layer that cannot be unpacked.
-pub fn result_tree(inputs: &Inputs, solved: &Solved) -> Result<Option<Arc<dyn Tree>>, SolveError> {
-    if solved.layers.is_empty() {
-        return Ok(None);
-    }
-    let claimed = inputs.store.claim_snapshots(&chains(&solved.layers));
-    claimed.map_err(|error| unplaced(error.into()))?;
-    layers::unpack_all(inputs, &solved.layers).map_err(unplaced)?;
-    let known = view(inputs, &solved.layers).map_err(unplaced)?;
-    Ok(Some(known.tree))
-}
-
 pub(super) fn id(index: Input) -> VertexId {
     VertexId(u32::try_from(index).unwrap_or(u32::MAX))
 }
 
-fn unplaced(kind: SolveErrorKind) -> SolveError {
+pub(super) fn unplaced(kind: SolveErrorKind) -> SolveError {
     SolveError {
         kind: Box::new(kind),
         vertex: None,

@@ -98,7 +98,7 @@ pub fn steps(inputs: &Inputs, solved: &Solved, mode: Mode) -> (Vec<Step>, usize)
 /// # Errors
 /// A layer that cannot be had.
 pub async fn fetch(inputs: &Arc<Inputs>, layers: &[Layer]) -> Result<(), super::SolveError> {
-    super::scheduler::fetch_all(inputs, layers).await
+    super::result::fetch_all(inputs, layers).await
 }
 
 /// Returns the ids of the cache mounts of a plan, each with the name that the store has for it. One that starts with files of a
