@@ -265,10 +265,7 @@ fn finish(
     iidfile: Option<PathBuf>,
 ) -> Result<(), Failure> {
     // An index has no config: its own digest is what names it, as with buildx.
-    let id = match &image.stored.index {
-        Some(index) => index.digest,
-        None => image.stored.config.digest,
-    };
+    let id = image.id();
     if let Some(file) = iidfile {
         std::fs::write(&file, id.to_string())
             .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;

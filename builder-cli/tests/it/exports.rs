@@ -157,6 +157,100 @@ fn metadata_has_buildx_keys() {
     assert_eq!((parts.len(), parts[2].len()), (3, 25));
 }
 
+/// The keys of `--metadata-file` that buildx documents, by what a value must be. Nothing else may be there.
+fn check_metadata(case: &str, meta: &Value, expected: &[&str]) {
+    let object = meta.as_object().expect("an object");
+    let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+    assert_eq!(keys, expected, "{case}");
+    let is_digest = |value: &Value| {
+        let hex = value.as_str().and_then(|it| it.strip_prefix("sha256:"));
+        hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
+    };
+    for (key, value) in object {
+        let good = match key.as_str() {
+            "buildx.build.ref" => value.as_str().is_some_and(|it| it.split('/').count() == 3),
+            "containerimage.config.digest" | "containerimage.digest" => is_digest(value),
+            "containerimage.descriptor" => {
+                let kind = value["mediaType"].as_str().unwrap_or_default();
+                let known = ["index", "manifest"].iter().any(|it| kind.contains(it));
+                let annotations = value["annotations"].as_object();
+                let mut texts = annotations.into_iter().flat_map(|it| it.values());
+                known
+                    && is_digest(&value["digest"])
+                    && value["size"].as_u64().is_some_and(|it| it > 0)
+                    && texts.all(Value::is_string)
+                    && value["digest"] == meta["containerimage.digest"]
+            }
+            "image.name" => value.as_str().is_some_and(|it| {
+                it.split(',')
+                    .all(|name| name.contains('/') && name.contains(':'))
+            }),
+            _ => false,
+        };
+        assert!(good, "{case}: {key} is {value}");
+    }
+}
+
+#[test]
+fn metadata_and_image_ids_for_every_kind_of_output() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(dir, "FROM scratch\nCOPY a.txt /\n");
+    let one = [
+        "buildx.build.ref",
+        "containerimage.config.digest",
+        "containerimage.descriptor",
+        "containerimage.digest",
+    ];
+    let named = [&one[..], &["image.name"]].concat();
+    let many = [one[0], one[2], one[3]];
+    let many_named = [&many[..], &["image.name"]].concat();
+    let both = "--platform=linux/amd64,linux/arm64";
+    let at = |output: &str| output.replace("DIR", &dir.display().to_string());
+    for (case, arguments, expected) in [
+        ("no output", &[][..], &one[..]),
+        ("a name", &["-t", "a:1"], &named),
+        ("oci", &["-o", "type=oci,dest=DIR/o.tar"], &one),
+        (
+            "oci, named there",
+            &["-o", "type=oci,dest=DIR/o.tar,name=b:2"],
+            &named,
+        ),
+        (
+            "docker",
+            &["-t", "a:1", "-o", "type=docker,dest=DIR/d.tar"],
+            &named,
+        ),
+        ("image", &["-o", "type=image,name=c:3"], &named),
+        ("local", &["-o", "DIR/files"], &one),
+        ("platforms", &[both], &many),
+        (
+            "platforms, oci",
+            &[both, "-t", "a:1", "-o", "type=oci,dest=DIR/o.tar"],
+            &many_named,
+        ),
+    ] {
+        let arguments: Vec<String> = arguments.iter().map(|it| at(it)).collect();
+        let mut command = builder(dir, &[]);
+        command.args(arguments).args([
+            "--metadata-file",
+            &at("DIR/meta.json"),
+            "--iidfile",
+            &at("DIR/iid"),
+        ]);
+        fixture::run(&mut command).ok();
+        let meta = json(&dir.join("meta.json"));
+        check_metadata(case, &meta, expected);
+        // Of several platforms the id is the index's, as buildx has it.
+        let iid = fs::read_to_string(dir.join("iid")).expect("an id");
+        let id = match meta["containerimage.config.digest"].as_str() {
+            Some(config) => config,
+            None => meta["containerimage.digest"].as_str().unwrap_or_default(),
+        };
+        assert_eq!(iid, id, "{case}");
+    }
+}
+
 #[test]
 fn annotations_are_at_their_levels() {
     let temp = fixture::temp_dir();
@@ -276,4 +370,44 @@ fn several_platforms_make_an_index() {
     // The store has it by name: it is a base for each platform.
     context(dir, "FROM many:1\nCOPY a.txt /more\n");
     fixture::run(&mut builder(dir, &[platforms, "-t", "more:1"])).ok();
+}
+
+#[test]
+fn an_image_without_a_name_is_found_by_its_id() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(dir, "FROM scratch\nCOPY a.txt /\n");
+    let on = |command: &str, arguments: &[&str]| {
+        let mut builder = Command::new(fixture::program());
+        builder.arg(command).arg("--root").arg(dir.join("store"));
+        fixture::run(builder.args(arguments))
+    };
+    let id = fixture::run(&mut builder(dir, &["-q"])).ok().stdout;
+    let id = id.trim();
+    let short = &id["sha256:".len()..][..12];
+    for text in [id, short] {
+        assert_eq!(
+            on("inspect", &["-f", "{{.Id}}", text]).ok().stdout.trim(),
+            id
+        );
+    }
+    let archive = dir.join("saved.tar").display().to_string();
+    on("save", &["-o", &archive, short]).ok();
+    on("tag", &[short, "later:1"]).ok();
+    // The name moves on, and the image stays to be found.
+    context(dir, "FROM scratch\nCOPY a.txt /b\n");
+    fixture::run(&mut builder(dir, &["-t", "later:1"])).ok();
+    assert_eq!(on("inspect", &["-f", "{{.Id}}", id]).ok().stdout.trim(), id);
+    assert_eq!(on("images", &["-q"]).ok().stdout.lines().count(), 1);
+    on("rmi", &[id]).ok();
+    refused(&on("inspect", &[id]), "there is no image");
+    // Of several platforms it is the index's.
+    let ran = fixture::run(&mut builder(
+        dir,
+        &["-q", "--platform=linux/amd64,linux/arm64"],
+    ))
+    .ok();
+    on("tag", &[ran.stdout.trim(), "many:1"]).ok();
+    let raw = on("inspect", &["--raw", "many:1"]).ok().stdout;
+    assert!(raw.contains("arm64"), "{raw}");
 }

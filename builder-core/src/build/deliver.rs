@@ -63,6 +63,12 @@ impl Delivery<'_> {
             }
             done.push(finished);
         }
+        self.store.note_built(&stored.config.digest, stored.top())?;
+        for index in done.iter().flatten().chain([&stored]) {
+            if let Some(index) = &index.index {
+                self.store.note_built(&index.digest, index)?;
+            }
+        }
         self.events.emit(Event::Built {
             image: stored.config.digest.to_string(),
             manifest: stored.top().digest.to_string(),

@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::run::Image;
+use crate::digest::Digest;
 use crate::export::Finished;
 
 impl Image {
@@ -10,6 +11,14 @@ impl Image {
     pub fn exported(&self) -> &Finished {
         let outputs = self.outputs.iter().flatten();
         outputs.chain([&self.stored]).next().unwrap_or(&self.stored)
+    }
+
+    /// Returns the image's id: its config's digest, or that of the index where there are several platforms.
+    pub fn id(&self) -> Digest {
+        match &self.exported().index {
+            Some(index) => index.digest,
+            None => self.stored.config.digest,
+        }
     }
 
     /// Returns the keys that buildx writes. `build_ref` names the build: `BUILDER/NODE/ID`.

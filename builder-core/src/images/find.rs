@@ -63,8 +63,9 @@ impl Images {
         let mut found: Vec<Image> = Vec::new();
         if digits && (2..=64).contains(&wanted.len()) {
             let nameless = self.store.nameless()?;
-            let tops = tags.iter().map(|it| &it.descriptor).chain(&nameless);
-            for top in tops {
+            let built = self.store.built(wanted)?;
+            let listed = tags.iter().map(|it| &it.descriptor);
+            for top in listed.chain(&nameless).chain(&built) {
                 let Ok(image) = self.read(text, top, &tags) else {
                     continue;
                 };

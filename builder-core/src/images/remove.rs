@@ -55,6 +55,7 @@ impl Images {
         }
         if names.len() == image.names.len() {
             self.store.drop_nameless(&image.top.digest)?;
+            self.store.forget_built(&image.id())?;
             removed.push(Removed::Deleted(image.id()));
         }
         Ok(removed)

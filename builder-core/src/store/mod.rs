@@ -27,6 +27,7 @@
 //! Not here: what the bytes are (the one exception is `index.json`), what is worth keeping, unpacked trees.
 
 mod blobs;
+mod built;
 mod claims;
 mod downloads;
 mod error;
