@@ -4,6 +4,7 @@
 
 mod proxy;
 mod server;
+mod ways;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -25,7 +25,11 @@ impl Identity {
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().expect("key"));
         let issuer = issuer.expect("authority");
-        let names = vec!["127.0.0.1".to_owned(), "localhost".to_owned()];
+        let names = vec![
+            "127.0.0.1".to_owned(),
+            "localhost".to_owned(),
+            "registry.test".to_owned(),
+        ];
         let key = KeyPair::generate().expect("key");
         let params = CertificateParams::new(names).expect("params");
         let certificate = params.signed_by(&key, &issuer).expect("certificate");
@@ -55,6 +59,15 @@ impl Drop for Registry {
 impl Registry {
     /// Starts one; `None`, and a line that says so, where it is not installed.
     pub(crate) fn start(test: &str) -> Option<Registry> {
+        Self::start_with(test, false)
+    }
+
+    /// Starts one that speaks with nobody whose certificate its authority has not signed.
+    pub(crate) fn demanding_certificates(test: &str) -> Option<Registry> {
+        Self::start_with(test, true)
+    }
+
+    fn start_with(test: &str, demands_certificates: bool) -> Option<Registry> {
         if !installed("docker-registry") {
             skip(test, "docker-registry");
             return None;
@@ -70,13 +83,17 @@ impl Registry {
         let key = write("tls.key", &identity.key);
         let users = write("htpasswd", &format!("{USER}:{}\n", hash()));
         let address = free();
+        let clients = match demands_certificates {
+            true => format!(", clientcas: [{}]", write("ca.crt", &identity.authority)),
+            false => String::new(),
+        };
         let conf = write(
             "config.yml",
             &format!(
                 "version: 0.1\nlog: {{level: error}}\n\
                  storage: {{filesystem: {{rootdirectory: {}}}, delete: {{enabled: true}}}}\n\
                  auth: {{htpasswd: {{realm: tests, path: {users}}}}}\n\
-                 http: {{addr: '{address}', tls: {{certificate: {certificate}, key: {key}}}}}\n",
+                 http: {{addr: '{address}', tls: {{certificate: {certificate}, key: {key}{clients}}}}}\n",
                 dir.path().join("data").display()
             ),
         );
