@@ -176,8 +176,10 @@ fn a_shell_of_debug_has_job_control_and_the_size_of_the_window() {
     terminal.enter("echo start $((4 + 4)); sleep 1000");
     terminal.await_text("start 8");
     terminal.send_until(b"\x1a", "Stopped");
-    terminal.enter("kill -9 %1; wait %1; echo killed $((5 + 5))");
-    terminal.await_text("killed 10");
+    terminal.enter("echo again $((5 + 5)); fg");
+    terminal.await_text("again 10");
+    terminal.await_text("sleep 1000");
+    terminal.send_until(b"\x03", "# ");
     terminal.enter("exit 7");
     assert_eq!(terminal.code(), Some(7));
     let after = tcgetattr(&terminal.far).expect("modes");
