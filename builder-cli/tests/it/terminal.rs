@@ -111,14 +111,17 @@ impl Terminal {
         found.is_some()
     }
 
-    /// The process's exit code; what it still writes is read, so that it is not in its way.
-    fn code(&mut self) -> Option<i32> {
+    /// Types `line` until the process ends, and returns its exit code: a shell that has stopped jobs is told twice.
+    #[track_caller]
+    fn end(&mut self, line: &str) -> Option<i32> {
         let end = Instant::now() + PATIENCE;
         loop {
             if let Some(status) = self.process.try_wait().expect("wait") {
                 return status.code();
             }
             assert!(Instant::now() < end, "it does not end: {:?}", self.text);
+            self.enter(line);
+            // what it still writes is read, so that it is not in its way
             self.comes("\0");
         }
     }
@@ -180,8 +183,7 @@ fn a_shell_of_debug_has_job_control_and_the_size_of_the_window() {
     terminal.await_text("again 10");
     terminal.await_text("sleep 1000");
     terminal.send_until(b"\x03", "# ");
-    terminal.enter("exit 7");
-    assert_eq!(terminal.code(), Some(7));
+    assert_eq!(terminal.end("exit 7"), Some(7));
     let after = tcgetattr(&terminal.far).expect("modes");
     assert_eq!(after.local_modes, before.local_modes);
     assert_eq!(after.input_modes, before.input_modes);
@@ -196,6 +198,5 @@ fn a_build_that_fails_opens_a_shell() {
     terminal.await_text("exited with code 5");
     terminal.enter("echo $WHO $(cat /t) $((1 + 1))");
     terminal.await_text("step made 2");
-    terminal.enter("exit 3");
-    assert_eq!(terminal.code(), Some(1));
+    assert_eq!(terminal.end("exit 3"), Some(1));
 }
