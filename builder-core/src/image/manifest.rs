@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use serde::de::IgnoredAny;
 use serde::{Deserialize, Serialize};
 
 use super::{Descriptor, DocumentError, Platform, media_type};
@@ -171,6 +172,9 @@ struct Header {
     schema_version: u64,
     #[serde(default)]
     media_type: Option<String>,
+    config: Option<IgnoredAny>,
+    layers: Option<IgnoredAny>,
+    manifests: Option<IgnoredAny>,
 }
 
 fn check(
@@ -185,6 +189,14 @@ fn check(
             what,
             version: header.schema_version,
         });
+    }
+    // What two readers could take for two things (CVE-2021-41190).
+    let is_both = match what {
+        "manifest" => header.manifests.is_some(),
+        _ => header.config.is_some() || header.layers.is_some(),
+    };
+    if is_both {
+        return Err(DocumentError::Ambiguous);
     }
     match header.media_type {
         Some(found) if is_the_other(&found) => Err(DocumentError::MediaType { what, found }),

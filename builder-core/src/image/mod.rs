@@ -38,6 +38,10 @@ pub enum DocumentError {
     },
     #[error("{what} has schema version {version}, only 2 is supported (push the image again)")]
     SchemaVersion { what: &'static str, version: u64 },
+    #[error(
+        "the document has both `manifests` and `layers` or `config`: it is either an index or a manifest"
+    )]
+    Ambiguous,
     #[error("{what} names {found} as its media type")]
     MediaType { what: &'static str, found: String },
 }

@@ -8,5 +8,6 @@ mod dockerfile_cases;
 mod dockerfile_properties;
 mod layers;
 mod meaning;
+mod oci_rules;
 mod plan_cases;
 mod registry;
