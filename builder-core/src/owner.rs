@@ -14,7 +14,7 @@
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 
-use rustix::fs::{AtFlags, FileType, Stat, XattrFlags};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, XattrFlags};
 use rustix::io::Errno;
 
 /// On files and directories.
@@ -163,23 +163,74 @@ pub(crate) fn put(
             }
         }
         FileType::RegularFile | FileType::Directory => set(dir, name, OWNER, &owner.to_bytes()),
-        FileType::Symlink => {
-            let key = link_key(dir, name, stat)?;
-            let mut links = attribute(dir, b"", LINKS)?.unwrap_or_default();
-            if owner.is_plain() && links.is_empty() {
-                return Ok(());
-            }
-            drop_link(&mut links, &key);
-            if !owner.is_plain() {
-                links.extend_from_slice(&key);
-                links.extend_from_slice(&owner.uid.to_le_bytes());
-                links.extend_from_slice(&owner.gid.to_le_bytes());
-            }
-            set(dir, b"", LINKS, &links)
-        }
+        FileType::Symlink => put_link(dir, link_key(dir, name, stat)?, owner),
         _ if owner.is_plain() => Ok(()),
         _ => Err(Errno::OPNOTSUPP),
     }
+}
+
+/// Remembers in the directory `to` whose the link `name` of `dir` is, which is about to go there.
+///
+/// # Errors
+/// As [`put`].
+pub(crate) fn put_moved(
+    dir: BorrowedFd<'_>,
+    name: &[u8],
+    stat: &Stat,
+    to: BorrowedFd<'_>,
+    owner: Owner,
+) -> Result<(), Errno> {
+    put_link(to, link_key(dir, name, stat)?, owner)
+}
+
+fn put_link(dir: BorrowedFd<'_>, key: LinkKey, owner: Owner) -> Result<(), Errno> {
+    let mut links = attribute(dir, b"", LINKS)?.unwrap_or_default();
+    if owner.is_plain() && links.is_empty() {
+        return Ok(());
+    }
+    drop_link(&mut links, &key);
+    let with_it = |links: &mut Vec<u8>| {
+        if !owner.is_plain() {
+            links.extend_from_slice(&key);
+            links.extend_from_slice(&owner.uid.to_le_bytes());
+            links.extend_from_slice(&owner.gid.to_le_bytes());
+        }
+        set(dir, b"", LINKS, links)
+    };
+    match with_it(&mut links.clone()) {
+        // those that have gone, or have got another time, are no longer needed
+        Err(Errno::NOSPC | Errno::TOOBIG | Errno::RANGE) => {
+            let there = link_keys(dir)?;
+            let mut kept: Vec<u8> = links
+                .chunks_exact(LINK_BYTES)
+                .filter(|one| there.iter().any(|key| one[..6] == *key))
+                .flatten()
+                .copied()
+                .collect();
+            with_it(&mut kept)
+        }
+        other => other,
+    }
+}
+
+/// The keys of all links in a directory.
+fn link_keys(dir: BorrowedFd<'_>) -> Result<Vec<LinkKey>, Errno> {
+    let mut keys = Vec::new();
+    for entry in rustix::fs::Dir::read_from(open_again(dir)?)? {
+        let entry = entry?;
+        let name = entry.file_name().to_bytes();
+        let stat = plain_stat(dir, name)?;
+        if FileType::from_raw_mode(stat.st_mode) == FileType::Symlink {
+            keys.push(link_key(dir, name, &stat)?);
+        }
+    }
+    Ok(keys)
+}
+
+/// The directory of a descriptor that may be of `O_PATH`.
+fn open_again(dir: BorrowedFd<'_>) -> Result<std::os::fd::OwnedFd, Errno> {
+    let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
+    rustix::fs::openat(dir, ".", flags, Mode::empty())
 }
 
 /// Gives `to` what is remembered of `from`: of a directory, its own owner, and that of links in either.
@@ -261,7 +312,10 @@ pub(crate) fn put_open(file: BorrowedFd<'_>, owner: Owner) -> Result<(), Errno> 
     }
 }
 
-fn link_key(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<[u8; 6], Errno> {
+/// Six bytes of a hash of what a link is known by.
+type LinkKey = [u8; 6];
+
+fn link_key(dir: BorrowedFd<'_>, name: &[u8], stat: &Stat) -> Result<LinkKey, Errno> {
     let target = rustix::fs::readlinkat(dir, name, Vec::new())?;
     let mut hash = blake3::Hasher::new();
     hash.update(&stat.st_mtime.to_le_bytes());

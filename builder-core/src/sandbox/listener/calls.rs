@@ -30,6 +30,18 @@ pub(super) enum Asked {
         at: Place,
         how: u64,
     },
+    /// rename and link.
+    Move {
+        from: Place,
+        to: Place,
+        /// Each takes the other's place.
+        exchange: bool,
+    },
+    /// utimensat of what is not followed; `times`: two `struct timespec`, or 0 for now.
+    Touch {
+        at: Place,
+        times: u64,
+    },
     Make {
         /// Never followed.
         at: Place,
@@ -188,6 +200,21 @@ pub(super) fn asked(notice: &Notice) -> Asked {
             at: at(a, b, 0, true),
             how: c,
         },
+        libc::SYS_renameat | libc::SYS_renameat2 => Asked::Move {
+            from: at(a, b, 0, false),
+            to: at(c, d, 0, false),
+            exchange: i64::from(notice.number) == libc::SYS_renameat2
+                && id(e) & libc::RENAME_EXCHANGE != 0,
+        },
+        libc::SYS_linkat => Asked::Move {
+            from: at(a, b, int(e), int(e) & libc::AT_SYMLINK_FOLLOW != 0),
+            to: at(c, d, 0, false),
+            exchange: false,
+        },
+        libc::SYS_utimensat => Asked::Touch {
+            at: at(a, b, 0, false),
+            times: c,
+        },
         libc::SYS_mkdirat => Asked::Make {
             at: at(a, b, 0, false),
             what: Make::Directory { mode: id(c) },
@@ -271,6 +298,11 @@ fn old_call(notice: &Notice) -> Option<Asked> {
                 flags: OFlags::CREATE | OFlags::WRONLY | OFlags::TRUNC,
                 mode: id(b),
             },
+        },
+        libc::SYS_rename | libc::SYS_link => Asked::Move {
+            from: path(a, false),
+            to: path(b, false),
+            exchange: false,
         },
         libc::SYS_mkdir => make(a, Make::Directory { mode: id(b) }),
         libc::SYS_symlink => make(b, Make::Link { target: a }),

@@ -9,13 +9,14 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 
 use rustix::fs::{
-    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, Uid,
+    AtFlags, CWD, FileType, Gid, Mode, OFlags, ResolveFlags, Stat, Timespec, Timestamps, UTIME_NOW,
+    Uid,
 };
 use rustix::io::Errno;
 
 use super::calls::Place;
 use crate::owner::{self, Owner};
-use crate::sys;
+use crate::sys::{self, Answer};
 
 const LONGEST_PATH: usize = 4096;
 const PATH: OFlags = OFlags::PATH.union(OFlags::CLOEXEC);
@@ -210,6 +211,83 @@ impl Memory {
                 Ok(())
             }
         }
+    }
+
+    /// A link that goes to another directory, or gets another name there, keeps its owner.
+    ///
+    /// # Errors
+    /// No room to remember it. What is wrong with the call itself the kernel says.
+    pub(super) fn follow(&self, thread: u32, from: Place, to: Place) -> Result<(), Errno> {
+        let Some((found, owner)) = self.owned_link(thread, from) else {
+            return Ok(());
+        };
+        let (
+            Some((dir, name)),
+            Place::Path {
+                dir: base, address, ..
+            },
+        ) = (&found.link, to)
+        else {
+            return Ok(());
+        };
+        let Ok((new, _)) =
+            read_path(thread, address).and_then(|path| parent_of(thread, base, &path))
+        else {
+            return Ok(());
+        };
+        let id = |dir: &OwnedFd| rustix::fs::fstat(dir).map(|stat| (stat.st_dev, stat.st_ino));
+        if id(dir)? == id(&new)? {
+            return Ok(());
+        }
+        owner::put_moved(dir.as_fd(), name, &found.stat, new.as_fd(), owner)
+    }
+
+    /// Sets a link's times, which it is remembered by.
+    pub(super) fn touch(&self, thread: u32, at: Place, times: u64) -> Result<Answer, Errno> {
+        let Some((found, owner)) = self.owned_link(thread, at) else {
+            return Ok(Answer::Continue);
+        };
+        let Some((dir, name)) = &found.link else {
+            return Ok(Answer::Continue);
+        };
+        let mut given = Timestamps {
+            last_access: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            },
+            last_modification: Timespec {
+                tv_sec: 0,
+                tv_nsec: UTIME_NOW,
+            },
+        };
+        if times != 0 {
+            let mut bytes = [0; 32];
+            if sys::read_memory(thread, times, &mut bytes)? != bytes.len() {
+                return Err(Errno::FAULT);
+            }
+            let number = |nth: usize| {
+                let mut eight = [0; 8];
+                eight.copy_from_slice(&bytes[8 * nth..8 * nth + 8]);
+                i64::from_ne_bytes(eight)
+            };
+            let time = |nth: usize| Timespec {
+                tv_sec: number(nth),
+                tv_nsec: number(nth + 1),
+            };
+            (given.last_access, given.last_modification) = (time(0), time(2));
+        }
+        rustix::fs::utimensat(dir, name, &given, AtFlags::SYMLINK_NOFOLLOW)?;
+        let stat = rustix::fs::statat(dir, name, AtFlags::SYMLINK_NOFOLLOW)?;
+        owner::put(dir.as_fd(), name, &stat, owner)?;
+        Ok(Answer::Value(0))
+    }
+
+    /// A symbolic link that somebody else than root is remembered to have.
+    fn owned_link(&self, thread: u32, place: Place) -> Option<(Found, Owner)> {
+        let found = find(thread, place).ok()?;
+        found.link.as_ref()?;
+        let owner = self.owner(&found).ok()??;
+        Some((found, owner))
     }
 
     fn keep(&mut self, stat: &Stat, owner: Owner) {

@@ -11,6 +11,7 @@
 //! | stat and its like                      | the kernel's, with the remembered owner; the kernel itself answers where none is |
 //! | setuid, setgroups, getuid and their like | what the process then believes to be; its children believe the same |
 //! | open with O_CREAT, mkdir, symlink, mknod | the kernel's own for root; for others the file is made here, and its owner remembered |
+//! | rename, link, utimensat of a symbolic link | the kernel's own; its owner is remembered in the new place, and of the new time |
 //! | open                                   | the kernel's own; EACCES for what stands for a device, as on mounts without devices |
 //!
 //! All of it is a pretence within the step: what the kernel allows is what the user who builds may do. A process that
@@ -107,6 +108,14 @@ impl Listener {
                 let (how, resolve) = How::from_bytes(bytes);
                 return self.open(thread, at, how, resolve == 0);
             }
+            Asked::Move { from, to, exchange } => {
+                self.memory.follow(thread, from, to)?;
+                if exchange {
+                    self.memory.follow(thread, to, from)?;
+                }
+                Answer::Continue
+            }
+            Asked::Touch { at, times } => self.memory.touch(thread, at, times)?,
             Asked::Look { at, into, form } => self.look(thread, at, into, form),
             Asked::SetOwner { of, uid, gid } => self.set_owner(thread, of, uid, gid)?,
             Asked::SetUser(set) => self.change(thread, Change::User(set))?,

@@ -14,6 +14,11 @@ pub(super) enum Rule {
     Errno(u32),
     /// The listener is asked.
     Ask,
+    /// The listener is asked if any of `bits` is set in the argument, else it is allowed.
+    AskWith {
+        argument: u32,
+        bits: u32,
+    },
     /// The listener is asked if none of `bits` is set in the argument, else it is allowed.
     AskWithout {
         argument: u32,
@@ -133,17 +138,20 @@ fn answer(rule: Rule, refusal: u32) -> Vec<Instruction> {
         Rule::Allow => vec![allow],
         Rule::Errno(errno) => vec![plain(RETURN, libc::SECCOMP_RET_ERRNO | errno)],
         Rule::Ask => vec![plain(RETURN, libc::SECCOMP_RET_USER_NOTIF)],
-        Rule::AskWithout { argument, bits } => vec![
-            plain(LOAD, low_half(argument)),
-            Instruction {
-                code: JUMP_ANY_BIT,
-                jump_true: 0,
-                jump_false: 1,
-                value: bits,
-            },
-            allow,
-            plain(RETURN, libc::SECCOMP_RET_USER_NOTIF),
-        ],
+        Rule::AskWith { argument, bits } | Rule::AskWithout { argument, bits } => {
+            let with = matches!(rule, Rule::AskWith { .. });
+            vec![
+                plain(LOAD, low_half(argument)),
+                Instruction {
+                    code: JUMP_ANY_BIT,
+                    jump_true: u8::from(with),
+                    jump_false: u8::from(!with),
+                    value: bits,
+                },
+                allow,
+                plain(RETURN, libc::SECCOMP_RET_USER_NOTIF),
+            ]
+        }
         Rule::AllowWithout { argument, bits } => vec![
             plain(LOAD, low_half(argument)),
             Instruction {

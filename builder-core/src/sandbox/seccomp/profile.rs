@@ -71,6 +71,10 @@ fn asked(id: u32, name: &str) -> Option<Rule> {
     match name {
         "open" => Some(Rule::AskWithout { argument: 1, bits }),
         "openat" => Some(Rule::AskWithout { argument: 2, bits }),
+        "utimensat" => Some(Rule::AskWith {
+            argument: 3,
+            bits: libc::AT_SYMLINK_NOFOLLOW.cast_unsigned(),
+        }),
         name if ASKED.contains(&name) => Some(Rule::Ask),
         _ => None,
     }
@@ -111,6 +115,11 @@ const ASKED: &[&str] = &[
     "mkdirat",
     "symlink",
     "symlinkat",
+    "rename",
+    "renameat",
+    "renameat2",
+    "link",
+    "linkat",
 ];
 
 fn program(change: impl Fn(u32, &str) -> Option<Rule>, other: Rule) -> Vec<Instruction> {
