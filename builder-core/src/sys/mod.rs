@@ -14,8 +14,9 @@ mod process;
 
 pub(crate) use filter::{Instruction, load_filter};
 pub(crate) use notice::{
-    Answer, Notice, Shown, answer_notice, answer_with_descriptor, can_ask, load_asking_filter,
-    read_memory, receive_notice, stat_bytes, statx_bytes, wake_at_once, write_memory,
+    Answer, Notice, Shown, answer_notice, answer_with_descriptor, can_ask, inherited_number,
+    load_asking_filter, read_memory, receive_notice, set_inherited_number, stat_bytes, statx_bytes,
+    wake_at_once, write_memory,
 };
 pub(crate) use process::{
     Side, SingleThread, block_signals, clone_child, close_all_but, exec, exit_now, fork,

@@ -248,6 +248,44 @@ pub(crate) fn write_memory(pid: u32, address: u64, bytes: &[u8]) -> Result<(), E
     }
 }
 
+/// The number that a process was given by [`set_inherited_number`], or the one that it had its children from.
+pub(crate) fn inherited_number(pid: u32) -> Result<u64, Errno> {
+    Ok(limit_of_locks(pid, None)?.rlim_cur)
+}
+
+/// Gives a process a number that its children inherit.
+///
+/// # Errors
+/// `INVAL`: a limit of locks is in force.
+pub(crate) fn set_inherited_number(pid: u32, number: u64) -> Result<(), Errno> {
+    let mut limit = limit_of_locks(pid, None)?;
+    limit.rlim_cur = number;
+    limit_of_locks(pid, Some(limit)).map(drop)
+}
+
+fn limit_of_locks(pid: u32, new: Option<libc::rlimit64>) -> Result<libc::rlimit64, Errno> {
+    let mut old = libc::rlimit64 {
+        rlim_cur: 0,
+        rlim_max: 0,
+    };
+    let new = new.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
+    // SAFETY: the kernel reads `new`, where it is not null, and writes `old`; both are alive for the call.
+    let done = unsafe {
+        libc::syscall(
+            libc::SYS_prlimit64,
+            pid,
+            libc::RLIMIT_LOCKS,
+            new,
+            &raw mut old,
+        )
+    };
+    if done == 0 {
+        Ok(old)
+    } else {
+        Err(last_errno())
+    }
+}
+
 /// What `stat` shows in place of what the kernel knows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Shown {

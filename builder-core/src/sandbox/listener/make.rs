@@ -64,7 +64,7 @@ pub(super) fn make(
         return Err(Errno::PERM);
     }
     let dir = &parent.file;
-    let umask = processes::status(thread).map_or(0o022, |status| status.umask);
+    let umask = processes::umask(thread).unwrap_or(0o022);
     let mode = |mode: u32| Mode::from_raw_mode(mode & 0o7777 & !umask);
     let mut open = None;
     match what {

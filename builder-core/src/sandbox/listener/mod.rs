@@ -177,7 +177,7 @@ impl Listener {
     fn change(&mut self, thread: u32, change: Change) -> Result<Answer, Errno> {
         let mut ids = self.processes.ids(thread);
         let value = ids.change(change)?;
-        self.processes.set(thread, ids);
+        self.processes.set(thread, ids)?;
         Ok(Answer::Value(value))
     }
 

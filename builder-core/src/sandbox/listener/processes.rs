@@ -1,119 +1,66 @@
-//! What each process believes to be, by its number; a process that was not heard of is what its parent is.
+//! What each process believes to be.
+//!
+//! A process carries its number in the table of ids with it, in a limit that the kernel hands on to children and over
+//! exec, and has no use for since 2.4: RLIMIT_LOCKS. So a child is what its parent was when it was made, also when nobody heard
+//! of it before that parent was gone.
 
-use std::collections::HashMap;
-use std::os::fd::OwnedFd;
-
-use rustix::event::{PollFd, PollFlags, Timespec};
-use rustix::process::{Pid, PidfdFlags};
+use rustix::io::Errno;
 
 use super::ids::Ids;
+use crate::sys;
 
-/// Beyond these the dead are looked for.
-const MANY: usize = 256;
+/// What lets a number be told from a limit that somebody set.
+const MARK: u64 = 0x6275_696c_6400_0000;
 
-#[derive(Debug)]
-struct Known {
-    ids: Ids,
-    /// Tells whether it still lives: numbers are used again.
-    pidfd: OwnedFd,
-}
-
-impl Known {
-    fn lives(&self) -> bool {
-        let mut polled = [PollFd::new(&self.pidfd, PollFlags::IN)];
-        matches!(
-            rustix::event::poll(&mut polled, Some(&Timespec::default())),
-            Ok(0)
-        )
-    }
-}
-
-/// All that are, or were, not root.
+/// All that somebody is, or was, besides root.
 #[derive(Debug, Default)]
 pub(super) struct Processes {
-    known: HashMap<u32, Known>,
-}
-
-/// What the kernel says of a thread.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub(super) struct Status {
-    pub(super) process: u32,
-    pub(super) parent: u32,
-    pub(super) umask: u32,
-}
-
-/// Reads `/proc/<thread>/status`.
-pub(super) fn status(thread: u32) -> Option<Status> {
-    let text = std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?;
-    Some(parse_status(&text))
-}
-
-fn parse_status(text: &str) -> Status {
-    let mut status = Status::default();
-    for line in text.lines() {
-        let Some((key, value)) = line.split_once(':') else {
-            continue;
-        };
-        let value = value.trim();
-        match key {
-            "Umask" => status.umask = u32::from_str_radix(value, 8).unwrap_or(0o022),
-            "Tgid" => status.process = value.parse().unwrap_or_default(),
-            "PPid" => {
-                status.parent = value.parse().unwrap_or_default();
-                break;
-            }
-            _ => {}
-        }
-    }
-    status
+    known: Vec<Ids>,
 }
 
 impl Processes {
     /// What the process of `thread` believes to be.
-    pub(super) fn ids(&mut self, thread: u32) -> Ids {
+    pub(super) fn ids(&self, thread: u32) -> Ids {
         if self.known.is_empty() {
             return Ids::default();
         }
-        let mut number = thread;
-        let mut own = None;
-        // a chain of parents is no longer than there are processes
-        for _ in 0..1 << 16 {
-            let Some(status) = status(number) else { break };
-            own.get_or_insert(status.process);
-            if let Some(known) = self.known.get(&status.process).filter(|it| it.lives()) {
-                let ids = known.ids.clone();
-                if let Some(own) = own.filter(|own| *own != status.process) {
-                    // the parent may change, or go
-                    self.remember(own, ids.clone());
-                }
-                return ids;
-            }
-            if status.parent <= 1 {
-                break;
-            }
-            number = status.parent;
-        }
-        Ids::default()
+        let number = sys::inherited_number(thread).unwrap_or(u64::MAX);
+        let index = number
+            .checked_sub(MARK)
+            .and_then(|it| usize::try_from(it).ok());
+        index
+            .and_then(|index| self.known.get(index))
+            .cloned()
+            .unwrap_or_default()
     }
 
-    pub(super) fn set(&mut self, thread: u32, ids: Ids) {
-        let process = status(thread).map_or(thread, |status| status.process);
+    /// # Errors
+    /// The step has a limit of locks of its own, or the process is gone.
+    pub(super) fn set(&mut self, thread: u32, ids: Ids) -> Result<(), Errno> {
         if self.known.is_empty() && ids.is_root() {
-            return;
+            return Ok(());
         }
-        self.remember(process, ids);
+        let index = match self.known.iter().position(|one| *one == ids) {
+            Some(index) => index,
+            None => {
+                self.known.push(ids);
+                self.known.len() - 1
+            }
+        };
+        sys::set_inherited_number(thread, MARK + index as u64)
     }
+}
 
-    fn remember(&mut self, process: u32, ids: Ids) {
-        if self.known.len() >= MANY {
-            self.known.retain(|_, known| known.lives());
-        }
-        let pid = i32::try_from(process).ok().and_then(Pid::from_raw);
-        let pidfd = pid.map(|pid| rustix::process::pidfd_open(pid, PidfdFlags::empty()));
-        if let Some(Ok(pidfd)) = pidfd {
-            self.known.insert(process, Known { ids, pidfd });
-        }
-    }
+/// The umask of a thread's process, from `/proc/<thread>/status`.
+pub(super) fn umask(thread: u32) -> Option<u32> {
+    parse_umask(&std::fs::read_to_string(format!("/proc/{thread}/status")).ok()?)
+}
+
+fn parse_umask(status: &str) -> Option<u32> {
+    let value = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Umask:"))?;
+    u32::from_str_radix(value.trim(), 8).ok()
 }
 
 #[cfg(test)]
@@ -121,13 +68,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_is_read() {
-        let text = "Name:\ta: b\nUmask:\t0027\nState:\tS\nTgid:\t12\nNgid:\t0\nPid:\t13\nPPid:\t7\nx:\ty\n";
-        let expected = Status {
-            process: 12,
-            parent: 7,
-            umask: 0o027,
-        };
-        assert_eq!(parse_status(text), expected);
+    fn a_umask_is_read() {
+        let text = "Name:\ta: b\nUmask:\t0027\nState:\tS\nTgid:\t12\n";
+        assert_eq!(parse_umask(text), Some(0o027));
+        assert_eq!(parse_umask("Name:\ta\n"), None);
     }
 }
