@@ -37,7 +37,7 @@ fn meaning(rung: Rung) -> &'static str {
             "namespaces with one id: owners are remembered, `USER` is a pretence, system calls that look at files take longer"
         }
         Rung::Chroot => {
-            "chroot, no namespaces: no /proc, no --network=none, signals reach other processes"
+            "chroot, no namespaces: no /proc, no --network=none, signals reach other processes, no filter but the container's"
         }
         Rung::None => "no RUN; all else works",
         _ => "",
