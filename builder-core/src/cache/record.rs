@@ -73,7 +73,15 @@ impl Cache {
     /// # Errors
     /// Where the store cannot be written.
     pub fn put(&self, key: &Digest, record: &Record) -> Result<(), StoreError> {
-        self.store.records().put(STEPS, key, record)
+        self.put_all(&[key], record)
+    }
+
+    /// Writes the one record of several keys.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_all(&self, keys: &[&Digest], record: &Record) -> Result<(), StoreError> {
+        self.store.records().put_all(STEPS, keys, record)
     }
 
     /// Returns the layer that first made this change to this parent.

@@ -13,6 +13,7 @@ use super::selection::{Selection, gather, gather_mount};
 use super::trees::{KnownTree, view};
 use super::{SolveErrorKind, file_step, keys, run_step, shared};
 use crate::cache::{Came, Key, Layer, Record};
+use crate::digest::Digest;
 use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
 use crate::progress::Event;
 
@@ -103,10 +104,9 @@ async fn step_in_slot(
         key: Some(content.digest),
         step: vertex.name.clone(),
     };
-    cache.put(&content.digest, &record)?;
-    if let Some(definition) = definition {
-        cache.put(&definition.digest, &record)?;
-    }
+    let keys = std::iter::once(&content).chain(definition);
+    let keys: Vec<&Digest> = keys.map(|key| &key.digest).collect();
+    cache.put_all(&keys, &record)?;
     cache.put_parts(&content)?;
     history.ran(index, content.digest);
     finished(inputs, index, started, None);

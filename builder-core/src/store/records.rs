@@ -26,12 +26,7 @@ pub struct Records {
     claims: Arc<Claims>,
 }
 
-#[derive(Serialize)]
-struct Written<'a, T> {
-    key: &'a Digest,
-    record: &'a T,
-}
-
+/// What a record's file holds.
 #[derive(Deserialize)]
 struct Found<T> {
     key: Digest,
@@ -72,6 +67,10 @@ impl Records {
     /// Where `kind` is not a plain name, or the file cannot be written.
     pub fn put_bytes(&self, kind: &str, key: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
         let path = self.path(kind, key)?;
+        // the directory is there but for the first record in it
+        if self.tmp.replace(&path, bytes).is_ok() {
+            return Ok(());
+        }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
@@ -94,12 +93,30 @@ impl Records {
         key: &Digest,
         record: &T,
     ) -> Result<(), StoreError> {
-        let bytes =
-            serde_json::to_vec(&Written { key, record }).map_err(|source| StoreError::Record {
-                kind: kind.to_owned(),
-                source,
-            })?;
-        self.put_bytes(kind, key, &bytes)
+        self.put_all(kind, &[key], record)
+    }
+
+    /// Keeps one record under several keys.
+    ///
+    /// # Errors
+    /// As [`Records::put`].
+    pub fn put_all<T: Serialize>(
+        &self,
+        kind: &str,
+        keys: &[&Digest],
+        record: &T,
+    ) -> Result<(), StoreError> {
+        let failed = |source| StoreError::Record {
+            kind: kind.to_owned(),
+            source,
+        };
+        let record = serde_json::to_vec(record).map_err(failed)?;
+        for key in keys {
+            let key_json = serde_json::to_vec(key).map_err(failed)?;
+            let parts: [&[u8]; 5] = [b"{\"key\":", &key_json, b",\"record\":", &record, b"}"];
+            self.put_bytes(kind, key, &parts.concat())?;
+        }
+        Ok(())
     }
 
     /// Notes that the record was used at `now`, for a sweep that removes the longest unused ones.
