@@ -14,6 +14,7 @@ use clap::{
 
 use builder_core::sandbox::Isolation;
 
+use crate::attest::AttestFlags;
 use crate::commands::{DebugArgs, DuArgs, LogsArgs, PruneArgs};
 use crate::exit::Failure;
 use crate::step_flags::StepFlags;
@@ -146,6 +147,8 @@ pub(crate) struct BuildArgs {
     /// Load the image into Docker's or Podman's engine [env: DOCKER_HOST]
     #[arg(long)]
     pub(crate) load: bool,
+    #[command(flatten)]
+    pub(crate) attest: AttestFlags,
     /// Annotation of the image, LEVEL being manifest, index, manifest-descriptor or index-descriptor
     #[arg(long, value_name = "[LEVEL[PLATFORM]:]K=V")]
     pub(crate) annotation: Vec<String>,
@@ -314,11 +317,8 @@ pub(crate) enum Format {
     Json,
 }
 
-const NOT_YET: &str = "is not supported yet";
-
 /// Flags of `docker build` and `docker buildx build` that are refused: name, whether it takes a value, the answer.
 const REFUSED: &[(&str, bool, &str)] = &[
-    ("attest", true, NOT_YET),
     (
         "builder",
         true,
@@ -360,9 +360,7 @@ const REFUSED: &[(&str, bool, &str)] = &[
         true,
         "is called --call here: --call=outline, --call=targets",
     ),
-    ("provenance", true, NOT_YET),
     ("rm", false, "is not needed: no container is left behind"),
-    ("sbom", true, NOT_YET),
     (
         "security-opt",
         true,

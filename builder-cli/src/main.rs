@@ -5,12 +5,13 @@
 //! |---------------|---------------------------------------------------------------------|
 //! | `args`        | what may be written on the command line?                            |
 //! | `environment` | what do variables and the user's folders say? (the only reader)     |
-//! | `caches`, `fields`, `outputs`, `quantities`, `secrets`, `ssh`, `step_flags`, `template` | what do the small languages of flags mean? |
+//! | `attest`, `caches`, `fields`, `outputs`, `quantities`, `secrets`, `ssh`, `step_flags`, `template` | what do the small languages of flags mean? |
 //! | `commands`    | what does each command do?                                          |
 //! | `render`      | how does it look? (the only place that prints)                      |
 //! | `exit`        | with which code does it end?                                        |
 
 mod args;
+mod attest;
 mod caches;
 mod commands;
 mod environment;

@@ -51,7 +51,11 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
             "standard output can take one thing: one archive, or the id of --quiet",
         ));
     }
-    let mut build = requested(args, environment)?;
+    let asked = args.attest.read()?;
+    let in_metadata = asked.in_metadata(environment)?;
+    let id = invocation();
+    let build = requested(args, environment)?;
+    let mut build = asked.apply(build).invocation(&id);
     let mut dests: Vec<String> = Vec::new();
     for output in outputs {
         dests.push(output.place());
@@ -99,20 +103,22 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         result => result?,
     };
     if let Some(file) = metadata_file {
-        let text = format!("{:#}\n", image.metadata(&build_ref(&image)));
+        let text = format!(
+            "{:#}\n",
+            image.metadata(&format!("default/default/{id}"), in_metadata.as_ref())
+        );
         std::fs::write(&file, text)
             .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
     }
     finish(&image, &dests, mode, quiet, iidfile)
 }
 
-/// Names this build as buildx does: builder, node, and an id of its own.
-fn build_ref(image: &Image) -> String {
+/// Names this one build; behind builder and node, as buildx has it.
+fn invocation() -> String {
     let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
     let now = now.map_or(0, |since| since.as_nanos());
-    let seed = format!("{now} {} {}", std::process::id(), image.stored.top().digest);
-    let id = builder_core::digest::Digest::of(seed.as_bytes()).hex();
-    format!("default/default/{}", &id[..25])
+    let seed = format!("{now} {}", std::process::id());
+    builder_core::digest::Digest::of(seed.as_bytes()).hex()[..25].to_owned()
 }
 
 /// Whether the files of a step are kept to be looked at.

@@ -125,6 +125,7 @@ fn metadata_has_buildx_keys() {
     assert_eq!(
         keys,
         [
+            "buildx.build.provenance",
             "buildx.build.ref",
             "containerimage.config.digest",
             "containerimage.descriptor",

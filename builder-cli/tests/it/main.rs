@@ -37,6 +37,7 @@
 //! | `ssh`         | a step asks an agent, and can change nothing in it                         |
 //! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
+//! | `attestations` | how an image was built and what is in it: where that goes, and what it never tells |
 //! | `escape`      | what a step must not reach is refused to it                                |
 //!
 //! A test that needs what this machine lacks says so in one line on stderr and returns.
@@ -44,6 +45,7 @@
 //! `CASE=name` runs the build cases whose name contains it; `BLESS=1` rewrites what they expect;
 //! `BUILDER=path` runs another program with the same flags.
 
+mod attestations;
 mod build_cases;
 mod cache;
 mod call;

@@ -7,9 +7,11 @@ use std::time::Duration;
 
 use super::annotations::{self, Annotation, Level};
 use super::assemble;
+use super::attested::{Attested, left_out};
 use super::error::BuildError;
 use super::output::{Dest, Engine, ImageOptions, Output, Sink, Split};
 use super::run::Image;
+use crate::attest::provenance::Facts;
 use crate::attest::{self, Attestation};
 use crate::export::{self, Destination, Finished};
 use crate::image::{ImageConfig, Index, Platform, Reference};
@@ -23,7 +25,10 @@ pub(super) struct Solution {
     pub(super) inputs: Arc<Inputs>,
     pub(super) config: ImageConfig,
     pub(super) solved: Solved,
-    pub(super) attestations: Vec<Attestation>,
+    pub(super) facts: Facts,
+    pub(super) attested: Attested,
+    /// Once the image's files have been looked at.
+    pub(super) sbom: Option<Attestation>,
 }
 
 impl Solution {
@@ -87,6 +92,7 @@ impl Delivery<'_> {
                 .map(|it| it.platform().clone())
                 .collect(),
             names: [self.names, &more_names].concat(),
+            facts: self.solutions.iter().map(|it| it.facts.clone()).collect(),
         })
     }
 
@@ -95,7 +101,7 @@ impl Delivery<'_> {
     }
 
     fn has_index(&self) -> bool {
-        self.solutions.len() > 1 || self.solutions.iter().any(|it| !it.attestations.is_empty())
+        self.solutions.len() > 1 || self.solutions.iter().any(|it| it.attested.is_any())
     }
 
     /// Refuses annotations that would be written nowhere, and files that would be written twice.
@@ -172,12 +178,12 @@ impl Delivery<'_> {
             others.extend(image.layers.iter().cloned());
         }
         for (image, solution) in images.iter().zip(self.solutions) {
-            if solution.attestations.is_empty() {
+            let said = solution.said(&image.layers);
+            if said.is_empty() {
                 continue;
             }
-            let platform = solution.platform();
-            let said = &solution.attestations;
-            let written = attest::attach(&image.manifest, names, platform, said, options.referrers);
+            let (platform, referrers) = (solution.platform(), options.referrers);
+            let written = attest::attach(&image.manifest, names, platform, &said, referrers);
             for (descriptor, bytes) in written.blobs {
                 blobs.put(&bytes)?;
                 others.push(descriptor);
@@ -185,7 +191,7 @@ impl Delivery<'_> {
             entries.push(written.manifest);
         }
         let mut index = Index::new(entries);
-        if options.docker_types && self.solutions.iter().all(|it| it.attestations.is_empty()) {
+        if options.docker_types && !self.solutions.iter().any(|it| it.attested.is_any()) {
             index.media_type = Some(crate::image::media_type::DOCKER_INDEX.to_owned());
         }
         index.annotations = annotations::at(&all, Level::Index, None);
@@ -214,13 +220,13 @@ impl Delivery<'_> {
                 Ok(format!("writing {}", dest.display()))
             }
             (Output::DockerArchive { dest, .. }, Some(image)) => {
-                let image = self.alone(image)?;
+                let image = self.alone(image, "a docker archive")?;
                 let mut sink = sink(dest);
                 export::docker_archive(&image, blobs, destination(dest, &mut sink))?;
                 Ok(format!("writing {dest}"))
             }
             (Output::Engine { at, .. }, Some(image)) => {
-                let image = self.alone(image)?;
+                let image = self.alone(image, "an engine")?;
                 let loaded = export::load_into(&image, blobs, &|patience| connect(at, patience));
                 let loaded = loaded.map_err(|error| match error {
                     export::ExportError::Connect(source) => BuildError::Engine {
@@ -254,10 +260,13 @@ impl Delivery<'_> {
         }
     }
 
-    /// Returns the one image that a docker archive can hold; attestations stay behind.
-    fn alone(&self, image: &Finished) -> Result<Finished, BuildError> {
+    /// Returns the one image that `place` can hold; attestations stay behind, which is said.
+    fn alone(&self, image: &Finished, place: &str) -> Result<Finished, BuildError> {
         if self.solutions.len() > 1 {
             return Err(BuildError::ManyPlatforms);
+        }
+        if image.index.is_some() {
+            self.events.emit(left_out(place));
         }
         Ok(Finished {
             index: None,
@@ -271,6 +280,7 @@ impl Delivery<'_> {
         let many = split == Split::Always || self.solutions.len() > 1;
         let each = self.solutions.iter().map(|solution| {
             let tree = result_tree(&solution.inputs, &solution.solved).map_err(self.fail)?;
+            let tree = solution.beside(tree, self.store)?;
             let directory = match many {
                 true => solution.platform().to_string().replace('/', "_"),
                 false => String::new(),

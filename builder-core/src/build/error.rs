@@ -80,6 +80,17 @@ pub enum BuildError {
     },
     #[error("annotation `{key}`: {reason}")]
     Annotation { key: String, reason: &'static str },
+    #[error("reading {path} for an attestation: {source}")]
+    Attest {
+        path: String,
+        source: std::io::Error,
+    },
+    #[error(
+        "the result has a file `{name}` of its own, where the attestation would go: --attest type=…,filename=NAME names another"
+    )]
+    AttestationName { name: String },
+    #[error("{}", .0.error)]
+    WiderScan(Box<Located<WiderScanError>>),
     #[error("a docker archive holds one platform: build one at a time, or write type=oci")]
     ManyPlatforms,
     #[error("cannot reach the engine at {engine}: {source}")]
@@ -110,6 +121,13 @@ pub enum ChecksError {
     Remarks { count: usize },
     #[error("{message}")]
     Settings { message: String },
+}
+
+/// A bill of materials is asked for of more than the result.
+#[derive(Debug, thiserror::Error)]
+#[error("{name} is not supported: --sbom is about the result alone")]
+pub struct WiderScanError {
+    pub name: String,
 }
 
 /// An error with the text that it is about.
@@ -146,6 +164,7 @@ impl BuildError {
             BuildError::Plan(it) => of(it, it.error.hint.clone()),
             BuildError::Solve(it) => of(it, it.error.kind.hint()),
             BuildError::Checks(it) => of(it, it.hint.clone()),
+            BuildError::WiderScan(it) => of(it, it.hint.clone()),
             BuildError::Base(it) => of(it, it.hint.clone().or_else(|| it.error.hint())),
             _ => None,
         }

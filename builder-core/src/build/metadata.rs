@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value, json};
 
+use super::attested::of_platform;
 use super::run::Image;
+use crate::attest::provenance;
 use crate::digest::Digest;
 use crate::export::Finished;
 
@@ -21,10 +23,19 @@ impl Image {
         }
     }
 
-    /// Returns the keys that buildx writes. `build_ref` names the build: `BUILDER/NODE/ID`.
-    pub fn metadata(&self, build_ref: &str) -> Value {
+    /// Returns the keys that buildx writes. `build_ref` names the build: `BUILDER/NODE/ID`; how it went is told as
+    /// `told` says.
+    pub fn metadata(&self, build_ref: &str, told: Option<&provenance::Options>) -> Value {
         let image = self.exported();
         let mut out = Map::new();
+        let many = self.facts.len() > 1;
+        let layers = if many { &[] } else { &image.layers[..] };
+        for (facts, platform) in self.facts.iter().zip(&self.platforms) {
+            if let Some(told) = told {
+                let key = of_platform("buildx.build.provenance", platform, many);
+                out.insert(key, provenance::predicate(facts, told, layers));
+            }
+        }
         out.insert("buildx.build.ref".to_owned(), json!(build_ref));
         let top = image.top();
         let mut descriptor = top.clone();

@@ -7,7 +7,9 @@
 
 mod annotations;
 mod assemble;
+mod attested;
 mod base_images;
+mod beside;
 mod call;
 mod check;
 mod context;
@@ -36,7 +38,7 @@ pub use call::Listing;
 pub use check::Checked;
 pub use context::{Context, NamedSource, NamedSourceError, Stream};
 pub use debug::{Debug, DebugSession};
-pub use error::{BuildError, ChecksError, Located};
+pub use error::{BuildError, ChecksError, Located, WiderScanError};
 pub use last::last_build;
 pub use logs::{StepLog, StepState, last_logs};
 pub use output::{Dest, Engine, ImageOptions, Output, Sink, Split};

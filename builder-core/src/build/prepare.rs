@@ -15,6 +15,8 @@ use super::context::{Context, NamedSource};
 use super::error::BuildError;
 use super::file::MAX_DOCKERFILE_BYTES;
 use super::request::Build;
+use crate::attest::provenance::Material;
+use crate::digest::Digest;
 use crate::plan::{Op, Plan};
 use crate::registry::Client;
 use crate::solve::{ContextDir, Origin};
@@ -35,8 +37,17 @@ pub(super) struct Prepared {
     pub(super) origin: Origin,
     /// Names the context in the same way at each build.
     pub(super) label: String,
+    /// What anybody else could have too.
+    pub(super) material: Option<Material>,
     /// Holds the files; goes with it.
     _dir: Arc<TempDir>,
+}
+
+impl Prepared {
+    fn known_as(mut self, material: Material) -> Self {
+        self.material = Some(material);
+        self
+    }
 }
 
 /// What came of a context: files, or a Dockerfile alone.
@@ -171,8 +182,12 @@ impl Build {
             }
             Context::Url(url) => {
                 let shown = without_credentials(url);
-                let blob = self.download(url, store).await?;
-                read(store, Box::new(blob), shown).await
+                let (blob, digest) = self.download(url, store).await?;
+                let material = Material::download(&shown, digest);
+                match read(store, Box::new(blob), shown).await? {
+                    Had::Files(prepared) => Ok(Had::Files(prepared.known_as(material))),
+                    other => Ok(other),
+                }
             }
             Context::Stream(stream) => {
                 let taken = stream.0.lock().ok().and_then(|mut it| it.take());
@@ -185,16 +200,21 @@ impl Build {
         }
     }
 
-    async fn download(&self, url: &str, store: &Store) -> Result<std::fs::File, BuildError> {
+    async fn download(
+        &self,
+        url: &str,
+        store: &Store,
+    ) -> Result<(std::fs::File, Digest), BuildError> {
         let client = Client::new(self.client.clone());
         let found = http::fetch(&client, store, url, None, &|_, _| ()).await?;
-        Ok(store.blobs().open(&found.digest)?)
+        Ok((store.blobs().open(&found.digest)?, found.digest))
     }
 
     /// A named context's address: an archive's files, or the one file.
     async fn file_or_archive(&self, url: &str, store: &Store) -> Result<Prepared, BuildError> {
         let shown = without_credentials(url);
-        let mut blob = self.download(url, store).await?;
+        let (mut blob, digest) = self.download(url, store).await?;
+        let material = Material::download(&shown, digest);
         let mut head = [0; 512];
         let mut filled = 0;
         while filled < head.len() {
@@ -204,10 +224,10 @@ impl Build {
                 Err(error) => return Err(SourceError::io(format!("read {shown}"), error).into()),
             }
         }
-        let blob = self.download(url, store).await?;
+        let (blob, _) = self.download(url, store).await?;
         if archive::starts_archive(&head[..filled]) {
             return match read(store, Box::new(blob), shown).await? {
-                Had::Files(prepared) => Ok(prepared),
+                Had::Files(prepared) => Ok(prepared.known_as(material)),
                 Had::Dockerfile(_) => empty(store),
             };
         }
@@ -218,7 +238,7 @@ impl Build {
             std::fs::File::create(&path).and_then(|mut to| std::io::copy(&mut blob, &mut to));
         copied.map_err(|error| SourceError::io(format!("write {}", path.display()), error))?;
         prepared.label = shown;
-        Ok(prepared)
+        Ok(prepared.known_as(material))
     }
 
     async fn repository(&self, url: &GitUrl, store: &Store) -> Result<Prepared, BuildError> {
@@ -228,7 +248,8 @@ impl Build {
         let asked = asked
             .is_some_and(|it| matches!(it.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"));
         let keep = url.keep_git_dir.unwrap_or(asked);
-        git::checkout(&client, store, url, &self.secrets, keep, dir.path()).await?;
+        let checkout = git::checkout(&client, store, url, &self.secrets, keep, dir.path());
+        let commit = checkout.await?.commit;
         let root = inside(dir.path(), Path::new(&url.subdir))?;
         let Some(path) = root.filter(|path| path.is_dir()) else {
             return Err(SourceError::NoSubdir {
@@ -241,6 +262,13 @@ impl Build {
             path,
             origin: Origin::Fetched,
             label: format!("{}:{}", url.shown(), url.subdir),
+            material: Some(Material::commit(
+                &match &url.reference {
+                    Some(reference) => format!("{}#{reference}", url.shown()),
+                    None => url.shown(),
+                },
+                &commit,
+            )),
             _dir: Arc::new(dir),
         })
     }
@@ -264,6 +292,7 @@ async fn read(
                     path: dir.path().to_owned(),
                     origin: Origin::Archive,
                     label: name,
+                    material: None,
                     _dir: Arc::new(dir),
                 }))
             }
@@ -324,6 +353,7 @@ fn empty(store: &Store) -> Result<Prepared, BuildError> {
         path: dir.path().to_owned(),
         origin: Origin::Fetched,
         label: String::new(),
+        material: None,
         _dir: Arc::new(dir),
     })
 }

@@ -7,12 +7,12 @@ use std::path::PathBuf;
 use tokio_util::sync::CancellationToken;
 
 use super::annotations::Annotation;
+use super::attested::Attested;
 use super::context::{Context, NamedSource};
 use super::error::BuildError;
 use super::output::Output;
 use super::prepare::Prepared;
 use super::steps::Steps;
-use crate::attest::Attestation;
 use crate::cache::Policy;
 use crate::image::{Platform, Reference};
 use crate::plan::{NamedContext, NetworkMode, PlanOptions};
@@ -38,7 +38,7 @@ pub struct Build {
     pub(super) outputs: Vec<Output>,
     pub(super) platforms: Vec<Platform>,
     pub(super) annotations: Vec<Annotation>,
-    pub(super) attestations: Vec<Attestation>,
+    pub(super) attested: Attested,
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     pub(super) ssh: BTreeMap<String, SshSource>,
     pub(super) no_cache: NoCache,
@@ -71,7 +71,7 @@ impl Build {
             outputs: Vec::new(),
             platforms: Vec::new(),
             annotations: Vec::new(),
-            attestations: Vec::new(),
+            attested: Attested::default(),
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             no_cache: NoCache::default(),
@@ -166,13 +166,6 @@ impl Build {
     #[must_use]
     pub fn annotation(mut self, annotation: Annotation) -> Self {
         self.annotations.push(annotation);
-        self
-    }
-
-    /// Adds a statement about the image of each platform, which an index then carries beside it.
-    #[must_use]
-    pub fn attestation(mut self, attestation: Attestation) -> Self {
-        self.attestations.push(attestation);
         self
     }
 

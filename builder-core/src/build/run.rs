@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::assemble;
+use super::attested::{gather, now};
 use super::deliver::{Delivery, Solution};
 use super::error::{BuildError, located};
 use super::labelled::Labelled;
@@ -13,6 +14,7 @@ use super::planned::Planned;
 use super::push::{self, push_all};
 use super::request::Build;
 use super::share::{self, Sharing};
+use crate::attest::provenance::Facts;
 use crate::cache::{Cache, Policy};
 use crate::export::Finished;
 use crate::image::{Platform, Reference};
@@ -39,6 +41,8 @@ pub struct Image {
     pub platforms: Vec<Platform>,
     /// What it is called in the store.
     pub names: Vec<Reference>,
+    /// How each platform's image was built.
+    pub facts: Vec<Facts>,
 }
 
 /// What the rounds of a build, one a platform, have in common.
@@ -49,6 +53,8 @@ pub(super) struct Round<'a> {
     pub(super) deadline: Option<(Instant, Duration)>,
     is_first: bool,
     many: bool,
+    /// Since the epoch.
+    started: Duration,
 }
 
 impl Build {
@@ -84,6 +90,7 @@ impl Build {
         events: Arc<dyn EventSink>,
         deadline: Option<(Instant, Duration)>,
     ) -> Result<Image, BuildError> {
+        let started = now();
         // Whoever drops this future cancels what it started.
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
@@ -126,6 +133,7 @@ impl Build {
                 deadline,
                 is_first: solutions.is_empty(),
                 many,
+                started,
             };
             let solution = self.solved(&round, &sink).await?;
             vertices += solution.inputs.plan.vertices.len();
@@ -145,7 +153,10 @@ impl Build {
         let (kept, shown) = (store.clone(), events.clone());
         let (client, outputs) = (self.client.clone(), self.outputs.clone());
         let (caches, cache_client) = (self.cache_to.clone(), self.cache_client());
-        let solutions = Arc::new(solutions);
+        let (of, told) = (names.clone(), events.clone());
+        let gathered = tokio::task::spawn_blocking(move || gather(solutions, &of, told.as_ref()));
+        let worker = |error: tokio::task::JoinError| BuildError::Worker(error.to_string());
+        let solutions = Arc::new(gathered.await.map_err(worker)??);
         let solved = solutions.clone();
         let fail = |error: SolveError| BuildError::Solve(Box::new(located(error, "", "", None)));
         let exported = tokio::task::spawn_blocking(move || {
@@ -160,7 +171,6 @@ impl Build {
             };
             delivery.deliver()
         });
-        let worker = |error: tokio::task::JoinError| BuildError::Worker(error.to_string());
         let image = exported.await.map_err(worker)??;
         let client = Client::new(client);
         let pushed = push_all(&outputs, &image, &client, &kept, steps, shown.as_ref());
@@ -196,6 +206,7 @@ impl Build {
             store,
             is_first,
             many,
+            started,
             ..
         } = round;
         let planned = tokio::select! {
@@ -214,6 +225,7 @@ impl Build {
             bases,
         } = planned;
         if is_first {
+            self.refuse_wider_scan(&file, &text)?;
             self.remark(&file, &text, &bases, events.as_ref())?;
         }
         let base_created = base_created(&plan, &bases);
@@ -232,18 +244,21 @@ impl Build {
             inputs.options.project += &format!(" {}", inputs.plan.platform);
         }
         let inputs = Arc::new(inputs);
-        let fail = move |error: SolveError| {
+        let fail = |error: SolveError| {
             let span = error.span;
             BuildError::Solve(Box::new(located(error, &file, &text, span)))
         };
         let solved = solve_and_fetch(&inputs).await.map_err(&fail)?;
         let mut config = assemble::config(&inputs.plan, &solved.layers, base_created);
         self.with_inline(&mut config, &inputs, &solved);
+        let facts = self.facts(&inputs, &solved, &file, &text, started);
         Ok(Solution {
             inputs,
             config,
             solved,
-            attestations: self.attestations.clone(),
+            facts,
+            attested: self.attested.clone(),
+            sbom: None,
         })
     }
 

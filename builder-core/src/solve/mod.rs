@@ -49,6 +49,7 @@ pub use file::FileError;
 pub use force::{Forced, NoCache, forced};
 pub use inputs::{ContextDir, Inputs, Origin, Reads, SolveOptions};
 pub use layers::image_layers;
+pub use remotes::Fetched;
 pub use result::{fetch_layers, result_tree};
 pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource, pack_mount};
 pub(crate) use run_step::{

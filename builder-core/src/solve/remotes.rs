@@ -28,8 +28,23 @@ pub(super) struct Remote {
     pub(super) known: KnownTree,
     /// What of the tree is meant.
     pub(super) pattern: String,
+    fetched: Fetched,
     /// Holds the tree's files; goes with it.
     _dir: TempDir,
+}
+
+/// What an address of the plan came to.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Fetched {
+    /// Without credentials, as all addresses here.
+    File {
+        url: String,
+        digest: Digest,
+    },
+    Commit {
+        url: String,
+        commit: String,
+    },
 }
 
 /// All of a build's, by what is asked for.
@@ -48,6 +63,11 @@ struct Wish {
 }
 
 impl Remotes {
+    /// Tells what came, in the order of the addresses.
+    pub(super) fn fetched(&self) -> Vec<Fetched> {
+        self.by_wish.values().map(|it| it.fetched.clone()).collect()
+    }
+
     /// Returns what came of a source of `op`.
     pub(super) fn get(&self, op: &CopyOp, source: &CopySource) -> Option<&Remote> {
         let wish = wish(op, source)?;
@@ -124,7 +144,9 @@ async fn fetch(inputs: &Inputs, wish: &Wish, index: Input) -> Result<Remote, Sol
     let blob = store.blobs().path(&found.digest);
     place(&blob, &dir.path().join(&name), found.last_modified)
         .map_err(|error| SourceError::io(format!("put {shown} into place"), error))?;
-    remote(dir, escaped(&name), "what was downloaded")
+    let digest = found.digest;
+    let fetched = Fetched::File { url: shown, digest };
+    remote(dir, escaped(&name), "what was downloaded", fetched)
 }
 
 async fn repository(inputs: &Inputs, wish: &Wish, dir: TempDir) -> Result<Remote, SolveErrorKind> {
@@ -150,15 +172,27 @@ async fn repository(inputs: &Inputs, wish: &Wish, dir: TempDir) -> Result<Remote
     }
     let keep = url.keep_git_dir.unwrap_or(wish.keep_git_dir);
     let (client, store) = (&inputs.client, &inputs.store);
-    git::checkout(client, store, &url, &inputs.secrets, keep, dir.path()).await?;
+    let checkout = git::checkout(client, store, &url, &inputs.secrets, keep, dir.path());
+    let fetched = Fetched::Commit {
+        commit: checkout.await?.commit,
+        url: match &url.reference {
+            Some(reference) => format!("{}#{reference}", url.shown()),
+            None => url.shown(),
+        },
+    };
     let pattern = match url.subdir.as_str() {
         "" => "/".to_owned(),
         subdir => escaped(subdir),
     };
-    remote(dir, pattern, "the git repository")
+    remote(dir, pattern, "the git repository", fetched)
 }
 
-fn remote(dir: TempDir, pattern: String, place: &'static str) -> Result<Remote, SolveErrorKind> {
+fn remote(
+    dir: TempDir,
+    pattern: String,
+    place: &'static str,
+    fetched: Fetched,
+) -> Result<Remote, SolveErrorKind> {
     let tree = LocalTree::walk(dir.path(), None, place, None)?;
     Ok(Remote {
         known: KnownTree {
@@ -166,6 +200,7 @@ fn remote(dir: TempDir, pattern: String, place: &'static str) -> Result<Remote, 
             digests: Arc::new(DigestCache::in_memory()),
         },
         pattern,
+        fetched,
         _dir: dir,
     })
 }

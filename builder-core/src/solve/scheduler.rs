@@ -12,7 +12,7 @@ use super::history::History;
 use super::inputs::Inputs;
 use super::job::{Job, Looked, Shared};
 use super::layers::{LayerLoader, image_layers, worker};
-use super::remotes::{self, Remotes};
+use super::remotes::{self, Fetched, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, chains};
 use super::{SolveError, SolveErrorKind, entitlement, keys, shared};
@@ -30,6 +30,8 @@ pub struct Solved {
     pub layers: Vec<Layer>,
     /// Whether any step ran.
     pub ran: bool,
+    /// What came from the addresses that ADD names.
+    pub fetched: Vec<Fetched>,
     /// Each vertex's definition key; none for a source.
     pub keys: Vec<Option<Digest>>,
 }
@@ -58,6 +60,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
             Err(kind) => return Err(unplaced(kind)),
         }
     };
+    let fetched = remotes.fetched();
     let cache = Cache::new(inputs.store.clone());
     let history = History::new(cache.clone());
     let runs = made_to_run(&inputs);
@@ -139,6 +142,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     Ok(Solved {
         layers,
         ran,
+        fetched,
         keys: keys.collect(),
     })
 }

@@ -67,7 +67,7 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context", "digest", "image", "layer", "progress", "registry", "store",
         ],
     ),
-    ("attest", &["digest", "image"]),
+    ("attest", &["context", "digest", "image", "plan", "source"]),
     ("source", &["digest", "image", "layer", "registry", "store"]),
     ("registry", &["digest", "image", "progress", "store"]),
     ("cache", &["digest", "image", "progress", "store"]),
