@@ -1297,21 +1297,30 @@ fn nothing_is_left_over(bench: &Bench) {
                 .to_owned(),
         )
     };
-    let all: Vec<String> = fs::read_dir("/proc")
-        .expect("/proc")
-        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
-        .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
-        .collect();
-    let helpers: Vec<&String> = all
-        .iter()
-        .filter(|pid| parent(pid).as_ref() == Some(&me))
-        .collect();
+    let children = |of: &str| -> Vec<String> {
+        fs::read_dir("/proc")
+            .expect("/proc")
+            .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+            .filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+            .filter(|pid| parent(pid).as_deref() == Some(of))
+            .collect()
+    };
+    let helpers = children(&me);
     assert_eq!(helpers.len(), 1, "helpers and zombies");
-    assert!(
-        all.iter()
-            .all(|pid| parent(pid).as_ref() != Some(helpers[0])),
-        "steps and zombies"
-    );
+    // what a step's namespaces take to go is not waited for by the step
+    let gone = Instant::now() + Duration::from_secs(20);
+    let left = loop {
+        let left = children(&helpers[0]);
+        if left.len() <= 1 || Instant::now() > gone {
+            break left;
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    // the process that waits for the next step has no child, and is no zombie
+    assert_eq!(left.len(), 1, "steps and zombies: {left:?}");
+    assert!(children(&left[0]).is_empty());
+    let stat = fs::read_to_string(format!("/proc/{}/stat", left[0])).expect("stat");
+    assert!(!stat.contains(") Z "), "{stat}");
     let mounts = fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     assert!(!mounts.contains("overlay-probe") && !mounts.contains("nothing_is_left_over"));
 }

@@ -92,7 +92,7 @@ impl Debug {
         spec.renew_work().map_err(BuildError::Debug)?;
         let helper = Helper::start(helper)?;
         let errors = terminal.try_clone().map_err(BuildError::Debug)?;
-        let running = helper.run(spec, terminal, errors)?;
+        let running = helper.run_last(spec, terminal, errors)?;
         Ok(DebugSession {
             running,
             _helper: helper,

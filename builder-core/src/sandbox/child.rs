@@ -6,14 +6,17 @@
 //! | set up                  | dies with the helper; control groups; own descriptors only; mounts; host name      |
 //! | command                 | forked; takes on identity and rights; exec                                        |
 //! | until the command ends  | reaps everything, forwards nothing                                                |
-//! | after                   | takes away what was made for mount points; reports; exits: the kernel kills the rest |
+//! | after                   | kills the rest; takes away what was made for mount points; reports; exits         |
+//!
+//! The kernel takes its time over the end of a mount namespace: where nothing is left to be taken away, the builder hears of
+//! the command's end before.
 //!
 //! It keeps the capabilities that it needs for the last row; a step cannot trace it or open its memory: it is not
 //! dumpable, and holds capabilities that the step has not.
 
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use rustix::fs::{FileType, Mode, OFlags, Uid};
 use rustix::net::{AddressFamily, SocketFlags, SocketType};
@@ -26,7 +29,7 @@ use super::mount_plan::MountStep;
 use super::mount_point::Interior;
 use super::mounts::{RootMount, enter_root};
 use super::network::bring_loopback_up;
-use super::protocol::{During, Failure, Outcome, Report, receive};
+use super::protocol::{During, Failure, Outcome, Report, receive, say};
 use crate::sys::{self, Side, SingleThread};
 
 /// All that the step's first process needs, decided by the helper.
@@ -43,12 +46,25 @@ pub(super) struct Launch<'a> {
     pub(super) groups: Vec<OwnedFd>,
     pub(super) stdout: OwnedFd,
     pub(super) stderr: OwnedFd,
+    /// Where the builder hears of the command's end.
+    pub(super) end: &'a OwnedFd,
+}
+
+/// Where a step's first process says how things went.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Ends<'a> {
+    pub(super) helper: &'a OwnedFd,
+    pub(super) builder: &'a OwnedFd,
 }
 
 /// The process's whole life; never goes back to the helper's code.
 pub(super) fn run(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> ! {
-    let ended =
-        std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| live(launch, status, proof)));
+    guard(status, || live(launch, status, proof))
+}
+
+/// Does the work of a step's first process, and reports what goes wrong.
+pub(super) fn guard(status: &OwnedFd, work: impl FnOnce() -> Result<(), Failure>) -> ! {
+    let ended = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
     let outcome = match ended {
         Ok(Ok(())) => sys::exit_now(0),
         Ok(Err(failure)) => failure,
@@ -73,22 +89,16 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
         groups,
         stdout,
         stderr,
+        end,
     } = launch;
-    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
-        .during("set the death signal")?;
-    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable)
-        .during("make undumpable")?;
+    shut_off()?;
     for group in &groups {
         rustix::io::write(group, b"0").during("join the step's control group")?;
     }
-    match sys::unshare(proof, libc::CLONE_NEWCGROUP) {
-        // a kernel without control groups has none to show
-        Ok(()) | Err(rustix::io::Errno::INVAL) => {}
-        Err(errno) => return Err(errno).during("enter a cgroup namespace"),
-    }
+    enter_cgroup_namespace(proof)?;
     rustix::stdio::dup2_stdout(&stdout).during("take standard output")?;
     rustix::stdio::dup2_stderr(&stderr).during("take standard error")?;
-    sys::close_all_but(proof, status);
+    sys::close_all_but(proof, &[status, end]);
     std::mem::forget((stdout, stderr, groups)); // closed by number just now
 
     rustix::process::umask(Mode::empty());
@@ -96,8 +106,42 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
     if loopback {
         bring_loopback_up()?;
     }
-    let mut interior = enter_root(root, &steps, any_device)?;
-    let cwd = interior.directory(&cwd)?;
+    let interior = enter_root(root, &steps, any_device)?;
+    let ends = Ends {
+        helper: status,
+        builder: end,
+    };
+    run_command(interior, &command, &cwd, ends, proof)
+}
+
+/// Leaves no way to and from the process but those that the helper has.
+pub(super) fn shut_off() -> Result<(), Failure> {
+    rustix::process::set_parent_process_death_signal(Some(Signal::KILL))
+        .during("set the death signal")?;
+    make_undumpable()
+}
+
+fn make_undumpable() -> Result<(), Failure> {
+    rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable).during("make undumpable")
+}
+
+pub(super) fn enter_cgroup_namespace(proof: &SingleThread) -> Result<(), Failure> {
+    match sys::unshare(proof, libc::CLONE_NEWCGROUP) {
+        // a kernel without control groups has none to show
+        Ok(()) | Err(rustix::io::Errno::INVAL) => Ok(()),
+        Err(errno) => Err(errno).during("enter a cgroup namespace"),
+    }
+}
+
+/// Runs the command in the root that was entered, until nothing of it is left.
+pub(super) fn run_command(
+    mut interior: Interior,
+    command: &Command,
+    cwd: &Path,
+    ends: Ends<'_>,
+    proof: &SingleThread,
+) -> Result<(), Failure> {
+    let cwd = interior.directory(cwd)?;
     if command.has_terminal() {
         rustix::stdio::dup2_stdin(rustix::stdio::stdout()).during("take standard input")?;
     } else {
@@ -121,23 +165,48 @@ fn live(launch: Launch<'_>, status: &OwnedFd, proof: &SingleThread) -> Result<()
             .during("make a socket for the listener")?,
         ),
     };
-    let (ours, theirs) = pair.unzip();
-    let main = match sys::fork(proof).during("fork")? {
-        Side::Child => {
-            drop(ours);
-            let Err(failure) = command.become_command(&cwd, theirs);
-            report(status, &Report::Outcome(Outcome::Failed(failure)));
-            sys::exit_now(1)
-        }
-        Side::Parent { pid, .. } => pid,
+    // comes back only where it failed
+    let become_command = |listener| {
+        let Err(failure) = command.become_command(&cwd, listener);
+        report(ends.helper, &Report::Outcome(Outcome::Failed(failure)));
     };
-    drop((cwd, theirs));
-    if let Some(socket) = ours {
-        start_listener(socket, proof)?;
-    }
+    let main = match pair {
+        None => {
+            let main = sys::fork_to_exec(proof, &|| become_command(None)).during("fork")?;
+            // it is the memory's, which the command had while it changed its identity
+            make_undumpable()?;
+            main
+        }
+        // the command waits for answers before it has a program of its own
+        Some((ours, theirs)) => match sys::fork(proof).during("fork")? {
+            Side::Child => {
+                drop(ours);
+                become_command(Some(theirs));
+                sys::exit_now(1)
+            }
+            Side::Parent { pid, .. } => {
+                drop(theirs);
+                start_listener(ours, proof)?;
+                pid
+            }
+        },
+    };
+    drop(cwd);
     let outcome = reap_until(main)?;
-    report(status, &Report::Outcome(outcome));
-    finish(interior, status);
+    // what still runs could go on writing, or put things in the way
+    sys::kill_all_others();
+    while !matches!(
+        rustix::process::wait(WaitOptions::empty()),
+        Err(rustix::io::Errno::CHILD)
+    ) {}
+    // a failure may have been reported before the command ran: the helper knows
+    if interior.is_untouched() && matches!(outcome, Outcome::Code(0)) {
+        say(ends.builder, &outcome);
+    }
+    report(ends.helper, &Report::Outcome(outcome));
+    if !interior.is_untouched() {
+        report(ends.helper, &Report::CopiedUp(interior.clear()));
+    }
     Ok(())
 }
 
@@ -191,20 +260,6 @@ pub(super) fn outcome_of(status: WaitStatus) -> Option<Outcome> {
         .exit_status()
         .map(Outcome::Code)
         .or_else(|| status.terminating_signal().map(Outcome::Signal))
-}
-
-/// Leaves the root as the command left it, without the mount points that were made for it.
-fn finish(interior: Interior, status: &OwnedFd) {
-    if interior.is_untouched() {
-        return;
-    }
-    // what still runs could put things in the way
-    sys::kill_all_others();
-    while !matches!(
-        rustix::process::wait(WaitOptions::empty()),
-        Err(rustix::io::Errno::CHILD)
-    ) {}
-    report(status, &Report::CopiedUp(interior.clear()));
 }
 
 pub(super) fn report(status: impl AsFd, report: &Report) {

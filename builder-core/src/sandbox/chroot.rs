@@ -72,7 +72,7 @@ pub(super) fn live(
     }
     rustix::stdio::dup2_stdout(&launch.stdout).during("take standard output")?;
     rustix::stdio::dup2_stderr(&launch.stderr).during("take standard error")?;
-    sys::close_all_but(proof, status);
+    sys::close_all_but(proof, &[status]);
     std::mem::forget((launch.stdout, launch.stderr, launch.groups)); // closed by number just now
     rustix::process::umask(Mode::empty());
     let root = rustix::fs::open(

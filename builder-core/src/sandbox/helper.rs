@@ -3,7 +3,7 @@
 //! A step's end comes through a pipe of its own, read by whoever waits: no thread stands between.
 
 use std::fs::File;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Write};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -55,7 +55,7 @@ struct Shared {
 #[derive(Debug)]
 pub struct Running {
     killer: Killer,
-    end: File,
+    end: OwnedFd,
     ended: bool,
 }
 
@@ -132,12 +132,35 @@ impl Helper {
     ///
     /// # Errors
     /// The helper is gone. What is wrong with the step itself is told by [`Running::wait`].
-    #[expect(clippy::needless_pass_by_value, reason = "a step is handed over whole")]
     pub fn run(
         &self,
         spec: Spec,
         stdout: OwnedFd,
         stderr: OwnedFd,
+    ) -> Result<Running, SandboxError> {
+        self.hand_over(spec, stdout, stderr, true)
+    }
+
+    /// [`Helper::run`] for a step that most likely is the last one: nothing is made ready for another.
+    ///
+    /// # Errors
+    /// As [`Helper::run`].
+    pub fn run_last(
+        &self,
+        spec: Spec,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+    ) -> Result<Running, SandboxError> {
+        self.hand_over(spec, stdout, stderr, false)
+    }
+
+    #[expect(clippy::needless_pass_by_value, reason = "a step is handed over whole")]
+    fn hand_over(
+        &self,
+        spec: Spec,
+        stdout: OwnedFd,
+        stderr: OwnedFd,
+        more: bool,
     ) -> Result<Running, SandboxError> {
         let memory = rustix::fs::memfd_create("spec", MemfdFlags::CLOEXEC).map_err(talk)?;
         let bytes = serde_json::to_vec(&spec).map_err(|error| SandboxError::InvalidSpec {
@@ -153,11 +176,11 @@ impl Helper {
                 shared: Arc::clone(&self.shared),
                 id,
             },
-            end: end.into(),
+            end,
             ended: true, // not begun
         };
         self.shared.tell(
-            &Request::Run { id },
+            &Request::Run { id, more },
             &[
                 memory.as_fd(),
                 stdout.as_fd(),
@@ -187,7 +210,8 @@ impl Running {
     /// The sandbox could not be set up, or the helper is gone.
     pub fn wait(mut self) -> Result<Exit, SandboxError> {
         let mut said = Vec::new();
-        let heard = self.end.read_to_end(&mut said);
+        let end = self.end.try_clone().map_err(SandboxError::Talk)?;
+        let heard = BufReader::new(File::from(end)).read_until(b'\n', &mut said);
         self.ended = true;
         heard.map_err(SandboxError::Talk)?;
         match serde_json::from_slice(&said).map_err(|_| SandboxError::HelperGone)? {

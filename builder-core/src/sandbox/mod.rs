@@ -12,6 +12,9 @@
 //! into arguments of exec, `seccomp` into a program. What follows is a list of system calls; the first that fails is
 //! reported with its name, path and error, apart from the command's own exit codes.
 //!
+//! Namespaces and most mounts are the same for most steps: a process that has them waits for the next one, made while a step
+//! runs (`spare`, `prepared`). What is not such a step gets a process of its own.
+//!
 //! # What a step gets
 //! - Mount, pid, ipc, uts and cgroup namespaces, and a network namespace for [`Network::None`]; no user namespace of its own:
 //!   [`enter`] puts the whole process into one where that is needed.
@@ -57,9 +60,11 @@ mod mount_point;
 mod mounts;
 mod network;
 mod overlay_mount;
+mod prepared;
 mod protocol;
 mod seccomp;
 mod server;
+mod spare;
 mod spec;
 mod stand_in;
 mod stub;

@@ -22,8 +22,9 @@ use super::detached::{
 use super::id_map;
 use super::mount_plan::{Kind, Layers, MountStep, What};
 use super::mount_point::{Interior, open_in};
-use super::overlay_mount::overlay;
+use super::overlay_mount::{detached_overlay, overlay};
 use super::protocol::{During, Failure};
+use super::spec::MountSource;
 use crate::owner::{self, Owner};
 use crate::sys;
 
@@ -45,11 +46,7 @@ pub(super) fn enter_root(
     steps: &[MountStep],
     any_device: bool,
 ) -> Result<Interior, Failure> {
-    rustix::mount::mount_change(
-        "/",
-        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
-    )
-    .during_at("make mounts private", "/")?;
+    make_private()?;
     let memory =
         tmpfs(None, 0o755, MountAttrFlags::empty()).during("mount a tmpfs for the step's files")?;
     stack(&memory).during("attach the tmpfs for the step's files")?;
@@ -102,8 +99,26 @@ pub(super) fn enter_root(
     Ok(interior)
 }
 
+/// Lets no mount of the process be seen outside, and none from outside come in.
+pub(super) fn make_private() -> Result<(), Failure> {
+    rustix::mount::mount_change(
+        "/",
+        MountPropagationFlags::PRIVATE | MountPropagationFlags::REC,
+    )
+    .during_at("make mounts private", "/")
+}
+
+/// Mounts a root that hangs nowhere yet; `None` where that cannot be had.
+pub(super) fn detached(root: &RootMount<'_>) -> Result<Option<OwnedFd>, Failure> {
+    match root {
+        RootMount::Overlay(layers) => detached_overlay(layers),
+        RootMount::Directory(path) => clone_tree(path).during_at("bind the root", *path).map(Some),
+        RootMount::Chroot { .. } => Ok(None),
+    }
+}
+
 /// Makes sure that nothing lies on the root: `..` would step into it.
-fn check_alone(root: &OwnedFd) -> Result<(), Failure> {
+pub(super) fn check_alone(root: &OwnedFd) -> Result<(), Failure> {
     let above = rustix::fs::stat("/..").during_at("stat", "/..")?;
     let root = rustix::fs::fstat(root).during_at("stat", "/")?;
     if (above.st_dev, above.st_ino) != (root.st_dev, root.st_ino) {
@@ -113,7 +128,7 @@ fn check_alone(root: &OwnedFd) -> Result<(), Failure> {
 }
 
 /// Makes what a step mounts, if that comes from outside the root or from memory.
-fn source(
+pub(super) fn source(
     memory: &OwnedFd,
     index: usize,
     what: &What,
@@ -237,7 +252,7 @@ fn file_in_memory(
 }
 
 /// Returns the mount where it still has to be made read-only.
-fn mount(
+pub(super) fn mount(
     interior: &mut Interior,
     step: &MountStep,
     source: Option<OwnedFd>,
@@ -355,5 +370,43 @@ pub(super) fn kind_of(file_type: FileType) -> Kind {
         Kind::Directory
     } else {
         Kind::File
+    }
+}
+
+/// Whether a mount's source is a directory: its mount point must be the same.
+pub(super) fn kind(source: &MountSource) -> Result<Kind, Failure> {
+    match source {
+        MountSource::Tmpfs { .. } => Ok(Kind::Directory),
+        MountSource::Bytes { .. } => Ok(Kind::File),
+        MountSource::Bind(path) | MountSource::Host { path, .. } => {
+            let stat = rustix::fs::stat(path).during_at("find the mount's source", path)?;
+            Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
+        }
+        MountSource::Inside { root, path } => {
+            let failed = "find in the mount's source";
+            let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
+                .during_at(failed, root)?;
+            let found = open_in(&root, path, OFlags::PATH).during_at(failed, path)?;
+            let stat = rustix::fs::fstat(&found).during_at(failed, path)?;
+            Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
+        }
+        MountSource::Overlay {
+            lowers,
+            upper,
+            subpath,
+            ..
+        } => [upper]
+            .into_iter()
+            .chain(lowers)
+            .find_map(|layer| {
+                let layer =
+                    rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
+                let found = open_in(&layer, subpath, OFlags::PATH).ok()?;
+                let file_type = FileType::from_raw_mode(rustix::fs::fstat(&found).ok()?.st_mode);
+                // a whiteout, or the end of a link in another layer's tree
+                (file_type != FileType::CharacterDevice).then(|| kind_of(file_type))
+            })
+            .ok_or(Errno::NOENT)
+            .during_at("find in the mount's source", subpath),
     }
 }

@@ -28,18 +28,31 @@ pub(super) fn overlay(
         Err(Errno::INVAL | Errno::NOSYS) => {
             old_overlay(layers, memory, name).during_at("mount the overlay over", &layers.upper)
         }
-        Err(errno) => {
-            let all = layers.lowers.iter().chain([&layers.upper, &layers.work]);
-            match all
-                .into_iter()
-                .find(|path| rustix::fs::stat(path.as_path()).is_err())
-            {
-                Some(missing) => {
-                    Err(Errno::NOENT).during_at("find the overlay's directory", missing)
-                }
-                None => Err(errno).during_at("mount the overlay over", &layers.upper),
-            }
-        }
+        Err(errno) => Err(refused(layers, errno)),
+    }
+}
+
+/// Mounts an overlay that hangs nowhere yet; `None` on a kernel that has only mount(2) for it.
+pub(super) fn detached_overlay(layers: &Layers) -> Result<Option<OwnedFd>, Failure> {
+    match new_overlay(layers) {
+        Ok(mount) => Ok(Some(mount)),
+        Err(Errno::INVAL | Errno::NOSYS) => Ok(None),
+        Err(errno) => Err(refused(layers, errno)),
+    }
+}
+
+/// Says which directory of an overlay is missing, if one is.
+fn refused(layers: &Layers, errno: Errno) -> Failure {
+    let mut all = layers.lowers.iter().chain([&layers.upper, &layers.work]);
+    let missing = all.find(|path| rustix::fs::stat(path.as_path()).is_err());
+    let (call, path, errno) = match missing {
+        Some(missing) => ("find the overlay's directory", missing, Errno::NOENT),
+        None => ("mount the overlay over", &layers.upper, errno),
+    };
+    Failure {
+        call: call.to_owned(),
+        path: Some(path.clone()),
+        errno: errno.raw_os_error(),
     }
 }
 

@@ -1,12 +1,14 @@
 //! What the builder and its helper say to each other.
 //!
 //! A SOCK_SEQPACKET pair, one JSON value a packet. A step's spec may be longer than a packet: it goes as a memfd,
-//! beside the step's output descriptors and a pipe of its own, which brings its [`Outcome`]: who waits for a step hears of
-//! its end from the helper itself, and of the helper's end by the pipe's. The step's first process tells the helper how
-//! things went, through a pipe, one JSON value a line.
+//! beside the step's output descriptors and a pipe of its own, which brings its [`Outcome`], one JSON value in a line: the first
+//! one counts, and the pipe's end without one is the helper's end. Who says it is the step's first process itself, once no
+//! other process of the step is left, or the helper, where that had more to do or was killed. The first process also tells
+//! the helper how things went, through a pipe, one JSON value a line. A [`spare`](super::spare) process gets its step as
+//! the helper got it, and the root beside.
 
 use std::fmt;
-use std::io::{IoSlice, IoSliceMut};
+use std::io::{IoSlice, IoSliceMut, Read, Seek};
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -18,6 +20,8 @@ use rustix::net::{
 };
 use serde::{Deserialize, Serialize};
 
+use super::spec::Spec;
+
 /// `argv[1]` of the helper.
 pub(super) const HELPER_ARGUMENT: &str = "__builder-sandbox";
 
@@ -25,7 +29,11 @@ pub(super) const HELPER_ARGUMENT: &str = "__builder-sandbox";
 #[derive(Debug, Serialize, Deserialize)]
 pub(super) enum Request {
     /// With four descriptors: the spec as JSON, standard output, standard error, where the outcome goes.
-    Run { id: u64 },
+    Run {
+        id: u64,
+        /// Another step is to be expected.
+        more: bool,
+    },
     /// Answered by the step's end.
     Kill { id: u64 },
 }
@@ -111,7 +119,29 @@ impl<T, E: Into<std::io::Error>> During<T> for Result<T, E> {
     }
 }
 
-const MOST_DESCRIPTORS: usize = 4;
+/// Says how a step ended. A builder that is gone is noticed at the next look at the socket.
+pub(super) fn say(end: &OwnedFd, outcome: &Outcome) {
+    if let Ok(mut line) = serde_json::to_vec(outcome) {
+        line.push(b'\n');
+        let _ = rustix::io::write(end, &line);
+    }
+}
+
+impl Spec {
+    /// Reads the description of a step from the file that it came in.
+    pub(super) fn read(memory: &OwnedFd) -> Result<Spec, Failure> {
+        let mut file =
+            std::fs::File::from(memory.try_clone().during("read the step's description")?);
+        let mut bytes = Vec::new();
+        file.rewind()
+            .and_then(|()| file.read_to_end(&mut bytes))
+            .during("read the step's description")?;
+        serde_json::from_slice(&bytes)
+            .map_err(|error| Failure::reason(format!("the step's description: {error}")))
+    }
+}
+
+const MOST_DESCRIPTORS: usize = 5;
 /// More than any message: paths are the longest part.
 const LONGEST: usize = 64 * 1024;
 

@@ -6,12 +6,12 @@
 use std::cell::RefCell;
 use std::collections::hash_map::{Entry, HashMap};
 use std::fs;
-use std::io::{Read, Seek, Write};
+use std::io::Read;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
 
-use rustix::event::{PollFd, PollFlags};
-use rustix::fs::{FileType, Mode, OFlags};
+use rustix::event::{PollFd, PollFlags, Timespec};
+use rustix::fs::{Mode, OFlags};
 use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
@@ -21,12 +21,12 @@ use super::child::{self, Launch};
 use super::chroot::{self, children, kill_descendants};
 use super::command::Command;
 use super::id_map;
-use super::mount_plan::{Facts, Kind, absolute, mount_plan, root_layers, stub_entries};
-use super::mount_point::open_in;
-use super::mounts::{RootMount, kind_of};
-use super::protocol::{During, Failure, Outcome, Reply, Report, Request, receive, send};
+use super::mount_plan::{Facts, Kind, MountStep, absolute, mount_plan, root_layers, stub_entries};
+use super::mounts::{RootMount, kind};
+use super::protocol::{During, Failure, Outcome, Reply, Report, Request, receive, say, send};
 use super::seccomp;
-use super::spec::{MountSource, Network, Root, Security, Spec};
+use super::spare::{Shape, Spare, Spares, namespaces};
+use super::spec::{Network, Root, Security, Spec};
 use super::stub::{Stub, StubKey, remove_copies};
 use crate::sys::{self, Instruction, Side, SingleThread};
 
@@ -42,10 +42,18 @@ struct Step {
     pid: Pid,
     stub: Option<Stub>,
     upper: Option<PathBuf>,
+    /// It may have another name by now.
+    upper_identity: Option<Identity>,
     _groups: Groups,
     /// Runs without a pid namespace.
     chroot: bool,
 }
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// What a process for the next step is made from.
+type Next = (Shape, Vec<MountStep>);
 
 /// A step's first process, as it was made.
 struct Started {
@@ -54,10 +62,12 @@ struct Started {
     /// The first process's.
     pid: Pid,
     stub: Option<Stub>,
-    upper: Option<PathBuf>,
+    upper: Option<(PathBuf, Option<Identity>)>,
     groups: Groups,
     /// Runs without a pid namespace.
     chroot: bool,
+    /// What another such step needs.
+    next: Option<Next>,
 }
 
 /// What stays the same for all steps.
@@ -71,6 +81,7 @@ struct Server {
     owns_network: bool,
     /// Layers of mount points that steps share, by their place and what they hold.
     stubs: RefCell<HashMap<StubKey, Stub>>,
+    spares: RefCell<Spares>,
 }
 
 /// Serves the builder on standard input until it is gone; the helper's exit code.
@@ -105,6 +116,7 @@ impl Server {
             asks,
             owns_network: id_map::in_initial_namespace(),
             stubs: RefCell::default(),
+            spares: RefCell::default(),
         };
         send(&server.socket, &Reply::Ready, &[])?;
         Ok(server)
@@ -138,7 +150,7 @@ impl Server {
                 if chroot {
                     kill_strays(&steps);
                 }
-                tell(&end, &outcome);
+                say(&end, &outcome);
             }
             if !asked {
                 continue;
@@ -151,6 +163,7 @@ impl Server {
         for step in &steps {
             step.kill();
         }
+        self.spares.take().end();
         let mut chroot = false;
         for step in steps {
             chroot |= step.chroot;
@@ -172,14 +185,19 @@ impl Server {
                     step.kill();
                 }
             }
-            Request::Run { id } => {
+            Request::Run { id, more } => {
                 // with fewer than four the builder hears of the end at once, by its pipe's
                 let Ok([spec, stdout, stderr, end]) = <[OwnedFd; 4]>::try_from(descriptors) else {
                     return;
                 };
-                match self.launch(id, [spec, stdout, stderr], end) {
-                    Ok(step) => steps.push(step),
-                    Err((end, failure)) => tell(&end, &Outcome::Failed(failure)),
+                match self.launch(id, [spec, stdout, stderr], end, steps) {
+                    Ok((step, next)) => {
+                        steps.push(step);
+                        if let Some((shape, plan)) = next.filter(|_| more) {
+                            self.expect_another(shape, &plan);
+                        }
+                    }
+                    Err((end, failure)) => say(&end, &Outcome::Failed(failure)),
                 }
             }
         }
@@ -190,19 +208,25 @@ impl Server {
         id: u64,
         given: [OwnedFd; 3],
         end: OwnedFd,
-    ) -> Result<Step, (OwnedFd, Failure)> {
-        match self.start_step(id, given) {
-            Ok(started) => Ok(Step {
-                id,
-                pid: started.pid,
-                pidfd: started.pidfd,
-                status: started.status,
-                end,
-                stub: started.stub,
-                upper: started.upper,
-                _groups: started.groups,
-                chroot: started.chroot,
-            }),
+        others: &[Step],
+    ) -> Result<(Step, Option<Next>), (OwnedFd, Failure)> {
+        match self.start_step(id, given, &end, others) {
+            Ok(started) => {
+                let (upper, upper_identity) = started.upper.unzip();
+                let step = Step {
+                    id,
+                    pid: started.pid,
+                    pidfd: started.pidfd,
+                    status: started.status,
+                    end,
+                    stub: started.stub,
+                    upper,
+                    upper_identity: upper_identity.flatten(),
+                    _groups: started.groups,
+                    chroot: started.chroot,
+                };
+                Ok((step, started.next))
+            }
             Err(failure) => Err((end, failure)),
         }
     }
@@ -210,9 +234,11 @@ impl Server {
     fn start_step(
         &self,
         id: u64,
-        [spec, stdout, stderr]: [OwnedFd; 3],
+        [described, stdout, stderr]: [OwnedFd; 3],
+        end: &OwnedFd,
+        others: &[Step],
     ) -> Result<Started, Failure> {
-        let spec = read_spec(spec)?;
+        let spec = Spec::read(&described)?;
         let is_chroot = matches!(spec.root, Root::Chroot { .. });
         if let Some(what) = chroot::lacks(&spec).filter(|_| is_chroot) {
             return Err(Failure::reason(what));
@@ -252,11 +278,37 @@ impl Server {
             }
         };
         let upper = match &spec.root {
-            Root::Overlay { upper, .. } => Some(upper.clone()),
+            Root::Overlay { upper, .. } => Some((upper.clone(), identity(upper))),
             Root::Directory(_) | Root::Chroot { .. } => None,
         };
+        wait_for_maker(&spec.root, others);
+        let shape = Shape::of(&spec);
+        let (shape, spare) = match shape {
+            Some(shape) => match self.spares.borrow_mut().take(&shape, &root)? {
+                Some((spare, root)) => (None, Some((spare, root, shape))),
+                None => (Some(shape), None),
+            },
+            None => (None, None),
+        };
+        if let Some((spare, root, shape)) = spare {
+            let Spare {
+                pid, pidfd, status, ..
+            } = spare.give([&described, &stdout, &stderr, end, &root])?;
+            drop(root);
+            return Ok(Started {
+                pid,
+                pidfd,
+                status,
+                stub,
+                upper,
+                groups,
+                chroot: false,
+                next: Some((shape, steps)),
+            });
+        }
         let (status, status_end) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC)
             .during("make a pipe for the step's status")?;
+        let next = shape.map(|shape| (shape, steps.clone()));
         let launch = Launch {
             root,
             steps,
@@ -268,30 +320,37 @@ impl Server {
             groups: std::mem::take(&mut groups.joins),
             stdout,
             stderr,
+            end,
         };
-        let mut namespaces =
-            libc::CLONE_NEWNS | libc::CLONE_NEWPID | libc::CLONE_NEWIPC | libc::CLONE_NEWUTS;
-        if spec.network == Network::None {
-            namespaces |= libc::CLONE_NEWNET;
-        }
+        let mut namespaces = namespaces(spec.network);
         if is_chroot {
             namespaces = 0;
             // orphans of a step whose first process was killed
             let _ = rustix::process::set_child_subreaper(Some(rustix::process::getpid()));
             let _ = rustix::process::set_dumpable_behavior(DumpableBehavior::NotDumpable);
         }
-        match sys::clone_child(&self.proof, namespaces as u64).during("clone3")? {
+        let (pid, pidfd) = match sys::clone_child(&self.proof, namespaces).during("clone3")? {
             Side::Child => child::run(launch, &status_end, &self.proof),
-            Side::Parent { pid, pidfd } => Ok(Started {
-                pid,
-                pidfd: pidfd.ok_or_else(|| Failure::reason("clone3 gave no pidfd"))?,
-                status,
-                stub,
-                upper,
-                groups,
-                chroot: is_chroot,
-            }),
-        }
+            Side::Parent { pid, pidfd } => (pid, pidfd),
+        };
+        drop(status_end);
+        Ok(Started {
+            pid,
+            pidfd: pidfd.ok_or_else(|| Failure::reason("clone3 gave no pidfd"))?,
+            status,
+            stub,
+            upper,
+            groups,
+            chroot: is_chroot,
+            next,
+        })
+    }
+
+    /// Makes a process for the next step, which most likely has the same shape.
+    fn expect_another(&self, shape: Shape, plan: &[MountStep]) {
+        let filter = (self.filter.as_slice(), self.asks);
+        let mut spares = self.spares.borrow_mut();
+        spares.make(shape, plan, filter, &self.proof);
     }
 
     /// The layer of mount points for a step: made anew, or, where there is a place for it, shared by all steps that
@@ -396,57 +455,26 @@ fn kill_strays(steps: &[Step]) {
     }
 }
 
-/// Says how a step ended. A builder that is gone is noticed at the next look at the socket.
-fn tell(end: &OwnedFd, outcome: &Outcome) {
-    if let (Ok(bytes), Ok(end)) = (serde_json::to_vec(outcome), end.try_clone()) {
-        let _ = fs::File::from(end).write_all(&bytes);
+/// Waits until no mount holds the topmost layer any more: the step that made it may have told its end, and not be gone yet.
+fn wait_for_maker(root: &Root, others: &[Step]) {
+    let Root::Overlay { lowers, .. } = root else {
+        return;
+    };
+    let Some(top) = lowers.first().and_then(|top| identity(top)) else {
+        return;
+    };
+    for maker in others.iter().filter(|it| it.upper_identity == Some(top)) {
+        // far more than the end of a namespace takes; one that still runs is none of ours to wait for
+        let patience = Timespec {
+            tv_sec: 5,
+            tv_nsec: 0,
+        };
+        let mut polled = [PollFd::new(&maker.pidfd, PollFlags::IN)];
+        while rustix::event::poll(&mut polled, Some(&patience)) == Err(Errno::INTR) {}
     }
 }
 
-fn read_spec(memory: OwnedFd) -> Result<Spec, Failure> {
-    let mut file = fs::File::from(memory);
-    let mut bytes = Vec::new();
-    file.rewind()
-        .and_then(|()| file.read_to_end(&mut bytes))
-        .during("read the step's description")?;
-    serde_json::from_slice(&bytes)
-        .map_err(|error| Failure::reason(format!("the step's description: {error}")))
-}
-
-/// Whether a mount's source is a directory: its mount point must be the same.
-fn kind(source: &MountSource) -> Result<Kind, Failure> {
-    match source {
-        MountSource::Tmpfs { .. } => Ok(Kind::Directory),
-        MountSource::Bytes { .. } => Ok(Kind::File),
-        MountSource::Bind(path) | MountSource::Host { path, .. } => {
-            let stat = rustix::fs::stat(path).during_at("find the mount's source", path)?;
-            Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
-        }
-        MountSource::Inside { root, path } => {
-            let failed = "find in the mount's source";
-            let root = rustix::fs::open(root, OFlags::PATH | OFlags::CLOEXEC, Mode::empty())
-                .during_at(failed, root)?;
-            let found = open_in(&root, path, OFlags::PATH).during_at(failed, path)?;
-            let stat = rustix::fs::fstat(&found).during_at(failed, path)?;
-            Ok(kind_of(FileType::from_raw_mode(stat.st_mode)))
-        }
-        MountSource::Overlay {
-            lowers,
-            upper,
-            subpath,
-            ..
-        } => [upper]
-            .into_iter()
-            .chain(lowers)
-            .find_map(|layer| {
-                let layer =
-                    rustix::fs::open(layer, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).ok()?;
-                let found = open_in(&layer, subpath, OFlags::PATH).ok()?;
-                let file_type = FileType::from_raw_mode(rustix::fs::fstat(&found).ok()?.st_mode);
-                // a whiteout, or the end of a link in another layer's tree
-                (file_type != FileType::CharacterDevice).then(|| kind_of(file_type))
-            })
-            .ok_or(Errno::NOENT)
-            .during_at("find in the mount's source", subpath),
-    }
+fn identity(directory: &Path) -> Option<Identity> {
+    let stat = rustix::fs::stat(directory).ok()?;
+    Some((stat.st_dev, stat.st_ino))
 }

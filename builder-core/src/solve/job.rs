@@ -1,6 +1,7 @@
 //! What the work on one vertex sees of the build.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{OnceCell, Semaphore};
@@ -16,7 +17,7 @@ use super::selection::Selection;
 use super::trees::Context;
 use crate::cache::{Cache, Key, Layer};
 use crate::digest::ChainId;
-use crate::plan::{Input, Op};
+use crate::plan::{Input, Op, Plan};
 use crate::progress::VertexId;
 use crate::sandbox::Helper;
 
@@ -37,6 +38,8 @@ pub(super) type Looked = Mutex<Option<(Vec<Option<Seen>>, Selection)>>;
 /// What all vertices of a build share.
 pub(super) struct Shared {
     pub(super) helper: OnceCell<Helper>,
+    /// How many RUN steps may still come.
+    pub(super) runs_left: AtomicUsize,
     pub(super) contexts: BTreeMap<Input, Context>,
     pub(super) looked: BTreeMap<Input, Looked>,
     pub(super) remotes: Remotes,
@@ -89,4 +92,10 @@ impl Job {
             _ => None,
         }
     }
+}
+
+/// Counts the RUN steps among `needed`.
+pub(super) fn runs(plan: &Plan, needed: &BTreeSet<Input>) -> usize {
+    let is_run = |index: &&Input| matches!(plan.vertices[**index].op, Op::Run(_));
+    needed.iter().filter(is_run).count()
 }

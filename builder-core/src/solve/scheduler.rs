@@ -1,6 +1,7 @@
 //! The order of work: what is found, what waits, what runs.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use tokio::task::JoinSet;
 use super::ground::looked_into;
 use super::history::History;
 use super::inputs::Inputs;
-use super::job::{Job, Looked, Shared};
+use super::job::{self, Job, Looked, Shared};
 use super::layers::{LayerLoader, image_layers, worker};
 use super::remotes::{self, Fetched, Remotes};
 use super::step::{look, step};
@@ -105,6 +106,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     }
     let shared = Arc::new(Shared {
         helper: OnceCell::new(),
+        runs_left: AtomicUsize::new(job::runs(plan, &needed)),
         contexts,
         looked,
         remotes,

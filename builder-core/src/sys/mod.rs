@@ -20,6 +20,6 @@ pub(crate) use notice::{
 };
 pub(crate) use process::{
     Side, SingleThread, block_signals, clone_child, close_all_but, exec, exit_now, fork,
-    kill_all_others, leave_session_keyring, reset_signals, set_loopback_up, set_mount_attributes,
-    unshare, wait_signal,
+    fork_to_exec, kill_all_others, leave_session_keyring, reset_signals, set_loopback_up,
+    set_mount_attributes, unshare, wait_signal,
 };

@@ -87,6 +87,38 @@ pub(crate) fn fork(_proof: &SingleThread) -> Result<Side, Errno> {
     }
 }
 
+/// Room for what a child does on the way to another program.
+const STACK_BYTES: usize = 256 << 10;
+
+/// Makes a child that uses this process's memory, and waits until that has become another program or has ended: nothing is
+/// copied, neither pages nor the tables of them.
+///
+/// `work` runs in the child, which ends where it comes back. What it changes in memory stays changed; descriptors,
+/// directories, credentials and the system call filter are the child's own.
+pub(crate) fn fork_to_exec(_proof: &SingleThread, work: &dyn Fn()) -> Result<Pid, Errno> {
+    extern "C" fn begin(work: *mut libc::c_void) -> libc::c_int {
+        // SAFETY: it is the pointer made below; what it points to lives in the frame of the parent, which waits.
+        let work: &&dyn Fn() = unsafe { &*work.cast() };
+        // nothing unwinds into the frames of another process
+        let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        exit_now(1)
+    }
+    let mut stack: Vec<u128> = Vec::with_capacity(STACK_BYTES / size_of::<u128>());
+    let flags = libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD;
+    // SAFETY: the stack is this frame's own, aligned as its elements are, and grows down from its end; the process has one
+    // thread (`_proof`), which is stopped (CLONE_VFORK) until the child has left this memory, so the two never run at the
+    // same time, and both `stack` and `work` outlive the child's use of them.
+    let pid = unsafe {
+        let top = stack.as_mut_ptr().add(stack.capacity());
+        let work = std::ptr::from_ref(&work).cast_mut().cast();
+        libc::clone(begin, top.cast(), flags, work)
+    };
+    match pid {
+        pid if pid > 0 => as_pid(pid.into()),
+        _ => Err(last_errno()),
+    }
+}
+
 fn as_pid(raw: i64) -> Result<Pid, Errno> {
     i32::try_from(raw)
         .ok()
@@ -204,10 +236,16 @@ pub(crate) fn set_loopback_up(socket: impl AsFd) -> Result<(), Errno> {
     if done == 0 { Ok(()) } else { Err(last_errno()) }
 }
 
-/// Closes all descriptors from 3 on but one. For a fresh child that never returns to its parent's code.
-pub(crate) fn close_all_but(_proof: &SingleThread, keep: impl AsFd) {
-    let keep = keep.as_fd().as_raw_fd().unsigned_abs();
-    for (first, last) in [(3, keep.saturating_sub(1)), (keep + 1, u32::MAX)] {
+/// Closes all descriptors from 3 on but a few. For a fresh child that never returns to its parent's code.
+pub(crate) fn close_all_but(_proof: &SingleThread, keep: &[&OwnedFd]) {
+    let mut keep: Vec<u32> = keep
+        .iter()
+        .map(|one| one.as_raw_fd().unsigned_abs())
+        .collect();
+    keep.sort_unstable();
+    let firsts = std::iter::once(3).chain(keep.iter().map(|kept| kept + 1));
+    let lasts = keep.iter().map(|kept| kept.saturating_sub(1));
+    for (first, last) in firsts.zip(lasts.chain([u32::MAX])) {
         if first <= last {
             // SAFETY: the values that owned these descriptors live in frames that this child never goes back to, so
             // none is used or closed again.

@@ -1,6 +1,7 @@
 //! The process of a step: its output to events, its end, or that of its time, to a result.
 
 use std::os::fd::OwnedFd;
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -121,7 +122,10 @@ pub(super) fn run_process(
     let (out_reader, out_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let (err_reader, err_writer) = rustix::pipe::pipe_with(PipeFlags::CLOEXEC).map_err(failed)?;
     let helper = job.shared.helper.get().ok_or(SandboxError::HelperGone)?;
-    let running = helper.run(spec, out_writer, err_writer)?;
+    let running = match job.shared.runs_left.fetch_sub(1, Ordering::Relaxed) {
+        1 => helper.run_last(spec, out_writer, err_writer)?,
+        _ => helper.run(spec, out_writer, err_writer)?,
+    };
     if stop.arm(running.killer()) {
         return Err(SolveErrorKind::Cancelled);
     }
