@@ -161,14 +161,21 @@ fn metadata_has_buildx_keys() {
 /// The keys of `--metadata-file` that buildx documents, by what a value must be. Nothing else may be there.
 fn check_metadata(case: &str, meta: &Value, expected: &[&str]) {
     let object = meta.as_object().expect("an object");
-    let keys: Vec<&str> = object.keys().map(String::as_str).collect();
+    let is_provenance = |key: &str| key.starts_with("buildx.build.provenance");
+    let (told, keys): (Vec<&str>, Vec<&str>) = object
+        .keys()
+        .map(String::as_str)
+        .partition(|key| is_provenance(key));
     assert_eq!(keys, expected, "{case}");
+    // One a platform.
+    assert!(!told.is_empty(), "{case}");
     let is_digest = |value: &Value| {
         let hex = value.as_str().and_then(|it| it.strip_prefix("sha256:"));
         hex.is_some_and(|hex| hex.len() == 64 && hex.bytes().all(|b| b.is_ascii_hexdigit()))
     };
     for (key, value) in object {
         let good = match key.as_str() {
+            key if is_provenance(key) => value["buildDefinition"]["buildType"].is_string(),
             "buildx.build.ref" => value.as_str().is_some_and(|it| it.split('/').count() == 3),
             "containerimage.config.digest" | "containerimage.digest" => is_digest(value),
             "containerimage.descriptor" => {
