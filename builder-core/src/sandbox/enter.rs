@@ -88,7 +88,8 @@ impl Standing {
     }
 }
 
-/// Tries to make an overlay in `directory`; the call that failed, if one did. Nothing stays mounted or on disk.
+/// Tries to make an overlay in `directory`; the call that failed, if one did. Nothing stays mounted or on disk, but for a
+/// moment.
 ///
 /// # Errors
 /// `directory` cannot be written.
@@ -108,7 +109,14 @@ pub fn probe_overlay(directory: &Path, userxattr: bool) -> Result<Option<Failure
         userxattr,
     };
     match new_overlay(&layers) {
-        Ok(_) => Ok(None),
+        Ok(mount) => {
+            // The kernel takes milliseconds to take it down: nobody waits for that.
+            let away = move || drop((mount, place));
+            let _ = std::thread::Builder::new()
+                .name("overlay-probe".to_owned())
+                .spawn(away);
+            Ok(None)
+        }
         // an old kernel, which has mount(2) for it; or a file system that cannot hold an upper directory
         Err(Errno::INVAL | Errno::NOSYS) => {
             let on = place.path().join("on");
