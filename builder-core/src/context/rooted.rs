@@ -10,6 +10,7 @@ use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, Xattrs, join_path};
+use crate::layer::xattr;
 
 /// A directory of the disk as a tree.
 #[derive(Debug)]
@@ -163,23 +164,10 @@ pub(crate) fn is_carried(name: &[u8]) -> bool {
 }
 
 /// Returns what a layer carries of an open file's attributes.
-fn carried(file: impl AsFd) -> Result<Xattrs, Errno> {
-    let mut size = match rustix::fs::flistxattr(&file, &mut [0u8; 0][..]) {
-        Ok(0) | Err(Errno::NOTSUP) => return Ok(Xattrs::new()),
-        other => other?,
-    };
-    let mut names = vec![0u8; size];
-    size = rustix::fs::flistxattr(&file, &mut names[..])?;
-    names.truncate(size);
-    let mut out = Xattrs::new();
-    for name in names.split(|&b| b == 0).filter(|name| is_carried(name)) {
-        let size = rustix::fs::fgetxattr(&file, name, &mut [0u8; 0][..])?;
-        let mut value = vec![0u8; size];
-        let size = rustix::fs::fgetxattr(&file, name, &mut value[..])?;
-        value.truncate(size);
-        out.insert(name.to_vec(), value);
-    }
-    Ok(out)
+fn carried(file: impl AsFd) -> std::io::Result<Xattrs> {
+    let mut all = xattr::of_open(file.as_fd())?;
+    all.retain(|name, _| is_carried(name));
+    Ok(all)
 }
 
 impl Lookup for RootTree {
@@ -234,7 +222,7 @@ impl Tree for RootTree {
         let failed = |error: Errno| ContextError::io(&node.path, error);
         let flags = OFlags::RDONLY | OFlags::NONBLOCK;
         let file = self.open_path(&node.path, flags).map_err(failed)?;
-        carried(&file).map_err(failed)
+        carried(&file).map_err(|error| ContextError::io(&node.path, error))
     }
 
     fn place(&self) -> &'static str {

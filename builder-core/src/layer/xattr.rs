@@ -20,12 +20,27 @@ fn path_of(dir: BorrowedFd<'_>, name: &[u8]) -> Vec<u8> {
 /// Returns the attributes that belong to the tree: not what overlayfs keeps for itself, not SELinux labels.
 pub(crate) fn all(dir: BorrowedFd<'_>, name: &[u8]) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let path = path_of(dir, name);
+    let list = |buffer: &mut [u8]| rustix::fs::llistxattr(&path, buffer);
+    read(list, |key| value(&path, key))
+}
+
+/// The same of an open file or directory.
+pub(crate) fn of_open(file: BorrowedFd<'_>) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
+    let list = |buffer: &mut [u8]| rustix::fs::flistxattr(file, buffer);
+    let value = |key: &[u8]| sized(|buffer| rustix::fs::fgetxattr(file, key, buffer));
+    read(list, value)
+}
+
+fn read(
+    list: impl Fn(&mut [u8]) -> Result<usize, Errno>,
+    value: impl Fn(&[u8]) -> io::Result<Option<Vec<u8>>>,
+) -> io::Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    for key in names(&path)? {
+    for key in names(list)? {
         if is_private(&key) {
             continue;
         }
-        if let Some(value) = value(&path, &key)? {
+        if let Some(value) = value(&key)? {
             let value = match &key[..] {
                 b"security.capability" => without_root_id(value),
                 _ => value,
@@ -59,15 +74,16 @@ pub(crate) fn is_private(key: &[u8]) -> bool {
         || crate::owner::is_own(key)
 }
 
-fn names(path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
+/// Asks with room for what is usual. An empty buffer does not ask for the size: `rustix` answers 0 then.
+fn names(list: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> io::Result<Vec<Vec<u8>>> {
     let mut small = [0; 1024];
     let mut large = Vec::new();
-    let list = match rustix::fs::llistxattr(path, &mut small[..]) {
+    let list = match list(&mut small[..]) {
         Ok(n) => &small[..n],
         Err(Errno::OPNOTSUPP) => &[],
         Err(Errno::RANGE) => {
             large.resize(1 << 16, 0);
-            let n = rustix::fs::llistxattr(path, &mut large[..])?;
+            let n = list(&mut large[..])?;
             &large[..n]
         }
         Err(e) => return Err(e.into()),
@@ -80,9 +96,13 @@ fn names(path: &[u8]) -> io::Result<Vec<Vec<u8>>> {
 }
 
 fn value(path: &[u8], key: &[u8]) -> io::Result<Option<Vec<u8>>> {
+    sized(|buffer| rustix::fs::lgetxattr(path, key, buffer))
+}
+
+fn sized(get: impl Fn(&mut [u8]) -> Result<usize, Errno>) -> io::Result<Option<Vec<u8>>> {
     let mut value = vec![0; ROOM];
     loop {
-        match rustix::fs::lgetxattr(path, key, &mut value[..]) {
+        match get(&mut value[..]) {
             Ok(n) => {
                 value.truncate(n);
                 return Ok(Some(value));
@@ -107,6 +127,29 @@ fn without_root_id(mut value: Vec<u8>) -> Vec<u8> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn attributes_of_a_name_and_of_an_open_file_are_the_same() {
+        use std::os::fd::AsFd;
+
+        let dir = tempfile::tempdir().expect("temp dir");
+        let file = std::fs::File::create(dir.path().join("f")).expect("create");
+        let open = std::fs::File::open(dir.path()).expect("open");
+        let long = vec![b'v'; 2000];
+        let mut expected = BTreeMap::new();
+        for (key, value) in [("user.a", &b"1"[..]), ("user.long", &long), ("user.none", b"")] {
+            if set(open.as_fd(), b"f", key.as_bytes(), value).is_err() {
+                #[expect(clippy::print_stderr, reason = "says what this test needs")]
+                {
+                    eprintln!("skipped: attributes: needs a file system that has them");
+                }
+                return;
+            }
+            expected.insert(key.as_bytes().to_vec(), value.to_vec());
+        }
+        assert_eq!(all(open.as_fd(), b"f").expect("read"), expected);
+        assert_eq!(of_open(file.as_fd()).expect("read"), expected);
+    }
 
     #[test]
     fn capabilities_lose_their_namespace() {
