@@ -24,7 +24,7 @@ use crate::store::{Condemned, Kind, Measured, Size, StoreError, Stored};
 /// Written by `export`: what a layer was once compressed to.
 const COMPRESSED: &str = "compressed";
 const MEMBERS: &str = "members";
-/// What blobs of shared caches were found to hold.
+/// Written by `registry`: what a blob is when it is decompressed.
 const DIFF_IDS: &str = "diff-ids";
 /// Written by `registry`: which repositories have a blob.
 const ORIGINS: &str = "origins";

@@ -126,9 +126,8 @@ impl Images {
 
     /// Holds that the layers are what the config says.
     fn check(&self, found: &Resolved) -> Result<(), ImagesError> {
-        let blobs = self.store.blobs();
         for (layer, diff_id) in found.layers.iter().zip(&found.config.diff_ids) {
-            verify_now(blobs, layer.digest, *diff_id)?;
+            verify_now(&self.store, layer.digest, *diff_id)?;
         }
         Ok(())
     }

@@ -244,6 +244,25 @@ fn lies_in_archives_are_refused() {
     let text = error.to_string();
     assert!(text.contains(&Digest::of(b"a lie").to_string()), "{text}");
     assert!(other.names(&[]).is_empty());
+    // The same where the layer is here already, and right for another image; that one stays whole.
+    let truth = place.image("one", 1, Compression::Gzip(6), false);
+    place.store.tag(&name("truth:1"), truth).expect("tag");
+    let good = place.dir.path().join("truth.tar");
+    let truth = ["truth:1".to_owned()];
+    let saved = place
+        .images
+        .save(&truth, ArchiveFormat::Oci, Destination::File(&good));
+    saved.expect("save");
+    let loaded = other.images.load(&good, &Platform::host());
+    loaded.expect("the truth");
+    let error = other.images.load(&out, &Platform::host());
+    let error = error.expect_err("a lie about a layer that is here");
+    assert!(matches!(error, ImagesError::WrongDiffId { .. }), "{error}");
+    let again = other.dir.path().join("again.tar");
+    let saved = other
+        .images
+        .save(&truth, ArchiveFormat::Oci, Destination::File(&again));
+    saved.expect("the good image is whole");
     let zstd = place.image("one", 1, Compression::Zstd(3), false);
     place.store.tag(&name("z:1"), zstd).expect("tag");
     let saved = place.images.save(

@@ -13,8 +13,11 @@ use crate::digest::{DiffId, Digest, DigestWriter};
 use crate::image::{Descriptor, Platform, Reference};
 use crate::layer::compression::decompressor;
 use crate::progress::{Event, EventSink, Outcome, VertexId, VertexInfo};
-use crate::registry::{Contents, Progress, Push, Pushed, Source, known_origins, note_origin};
-use crate::store::Blobs;
+use crate::registry::{
+    Contents, Progress, Push, Pushed, Source, known_diff_id, known_origins, note_diff_id,
+    note_origin,
+};
+use crate::store::{Blobs, Store};
 
 /// How many layers are fetched at a time.
 const PARALLEL: usize = 4;
@@ -60,14 +63,10 @@ impl Images {
         let fetched = layers.map(|(layer, diff_id)| {
             let found = &found;
             async move {
-                let known = blobs.has_sized(&layer.digest, layer.size);
                 self.client
                     .fetch_blob(&found.source, layer, blobs, Some(step.progress()))
                     .await?;
-                match known {
-                    true => Ok(()),
-                    false => verify(blobs.clone(), layer.digest, *diff_id).await,
-                }
+                verify(self.store.clone(), layer.digest, *diff_id).await
             }
         });
         let fetched: Vec<Result<(), ImagesError>> = futures_util::stream::iter(fetched)
@@ -122,7 +121,7 @@ impl Images {
             self.client
                 .fetch_blob(&source, &layer, blobs, Some(progress))
                 .await?;
-            verify(blobs.clone(), layer.digest, diff_id).await
+            verify(self.store.clone(), layer.digest, diff_id).await
         });
         let fetched: Vec<Result<(), ImagesError>> = futures_util::stream::iter(fetched)
             .buffer_unordered(PARALLEL)
@@ -239,21 +238,28 @@ impl Images {
     }
 }
 
-/// Holds that a layer is, unpacked, what the config says. One that is not is removed again.
-async fn verify(blobs: Blobs, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
-    let checked = tokio::task::spawn_blocking(move || verify_now(&blobs, blob, expected));
+/// Holds that a layer is, unpacked, what the config says. It is unpacked once: what came of it is noted. One that is not
+/// stays: it may be another image's, and what is nobody's is pruned.
+async fn verify(store: Store, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
+    let checked = tokio::task::spawn_blocking(move || verify_now(&store, blob, expected));
     checked
         .await
         .map_err(|error| ImagesError::Worker(error.to_string()))?
 }
 
 /// As [`verify`]; blocks.
-pub(super) fn verify_now(blobs: &Blobs, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
-    let actual = diff_id(blobs, blob)?;
+pub(super) fn verify_now(store: &Store, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
+    let actual = match known_diff_id(store.records(), &blob) {
+        Some(known) => known,
+        None => {
+            let found = diff_id(store.blobs(), blob)?;
+            note_diff_id(store.records(), &blob, found)?;
+            found
+        }
+    };
     if actual == expected {
         return Ok(());
     }
-    blobs.remove(&blob)?;
     Err(ImagesError::WrongDiffId {
         blob,
         expected,

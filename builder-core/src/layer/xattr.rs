@@ -137,7 +137,11 @@ mod tests {
         let open = std::fs::File::open(dir.path()).expect("open");
         let long = vec![b'v'; 2000];
         let mut expected = BTreeMap::new();
-        for (key, value) in [("user.a", &b"1"[..]), ("user.long", &long), ("user.none", b"")] {
+        for (key, value) in [
+            ("user.a", &b"1"[..]),
+            ("user.long", &long),
+            ("user.none", b""),
+        ] {
             if set(open.as_fd(), b"f", key.as_bytes(), value).is_err() {
                 #[expect(clippy::print_stderr, reason = "says what this test needs")]
                 {

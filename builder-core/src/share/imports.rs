@@ -21,11 +21,8 @@ use crate::image::Reference;
 use crate::layer::Limits;
 use crate::layer::compression::decompressor;
 use crate::progress::{Event, EventSink};
-use crate::registry::{Client, Progress, note_origin};
+use crate::registry::{Client, Progress, known_diff_id, note_diff_id, note_origin};
 use crate::store::{Blobs, Store};
-
-/// What the uncompressed digest of a blob was found to be, by the blob's.
-const VERIFIED: &str = "diff-ids";
 
 /// A key that a cache knows.
 #[derive(Debug, Clone, PartialEq)]
@@ -206,8 +203,7 @@ impl Imports {
         let verified = tokio::task::spawn_blocking(move || verify(&blobs, &layer).map(|()| layer));
         let verified = verified.await;
         let layer = verified.map_err(|error| ShareError::Worker(error.to_string()))??;
-        let records = store.records();
-        records.put(VERIFIED, &layer.blob.digest, &layer.diff_id)?;
+        note_diff_id(store.records(), &layer.blob.digest, layer.diff_id)?;
         Ok(())
     }
 
@@ -258,9 +254,8 @@ fn repository_of(layer: &Layer) -> Option<Reference> {
 }
 
 fn is_verified(store: &Store, layer: &Layer) -> bool {
-    let records = store.records();
     layer.blob.digest == layer.diff_id.0
-        || records.get::<DiffId>(VERIFIED, &layer.blob.digest) == Some(layer.diff_id)
+        || known_diff_id(store.records(), &layer.blob.digest) == Some(layer.diff_id)
 }
 
 /// Names a place without the digest that pins it.

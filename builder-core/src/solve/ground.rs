@@ -26,6 +26,7 @@ use crate::layer::listing::{Listing, Merged, Recorder};
 use crate::layer::{Reader, ReaderOptions, hashed};
 use crate::plan::{Input, Op, Plan};
 use crate::progress::VertexId;
+use crate::registry::note_diff_id;
 use crate::snapshot::SnapshotError;
 
 /// Listings by diff_id.
@@ -150,6 +151,8 @@ fn listed(
         let expected = layer.diff_id;
         return Err(bad(layer, SnapshotError::DiffId { expected, found }));
     }
+    // One that is not noted is looked at once more.
+    let _ = note_diff_id(inputs.store.records(), &layer.blob.digest, found);
     let listing = recorder.finish();
     if let Some(listing) = &listing {
         keep_listing(inputs, layer.diff_id, listing);

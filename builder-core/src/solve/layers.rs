@@ -10,12 +10,14 @@ use super::SolveErrorKind;
 use super::inputs::Inputs;
 use super::trees::stacked;
 use crate::cache::Layer;
-use crate::digest::{ChainId, ContentDigest, Digest};
+use crate::digest::{ChainId, ContentDigest, DiffId, Digest, DigestWriter};
 use crate::image::{Descriptor, Reference};
 use crate::layer::compression::decompressor;
 use crate::layer::{LayerError, Limits};
 use crate::progress::{Event, VertexId};
-use crate::registry::{Begun, Progress, Resolved, Source, known_origins};
+use crate::registry::{
+    Begun, Progress, Resolved, Source, known_diff_id, known_origins, note_diff_id,
+};
 use crate::snapshot::SnapshotError;
 use crate::store::Follower;
 
@@ -80,16 +82,38 @@ impl<K: std::hash::Hash + Eq + Copy> Locks<K> {
 }
 
 impl LayerLoader {
-    /// Has the blobs of `layers` in the store, fetching in parallel what is not there.
-    pub(super) async fn fetch(
+    /// Has the blobs of `layers` in the store, fetching in parallel what is not there. A base's are held against what its config
+    /// says of them, while they come: no output may pass on a config that lies.
+    pub(super) async fn fetch_right(
         &self,
-        inputs: &Inputs,
+        inputs: &Arc<Inputs>,
         layers: &[Layer],
         vertex: VertexId,
     ) -> Result<(), SolveErrorKind> {
-        let all = layers
-            .iter()
-            .map(|layer| self.fetch_one(inputs, layer, vertex, &drop));
+        let all = layers.iter().map(async |layer| {
+            let (blob, records) = (layer.blob.digest, inputs.store.records());
+            let is_right = known_diff_id(records, &blob) == Some(layer.diff_id);
+            if layer.origin.is_none() || blob == layer.diff_id.0 || is_right {
+                return self.fetch_one(inputs, layer, vertex, &drop).await;
+            }
+            let wanted = layer.clone();
+            let hash = move |blob: &mut (dyn Read + Send)| {
+                let buffered = BufReader::with_capacity(256 << 10, blob);
+                let hashed = decompressor(buffered).and_then(|mut tar| {
+                    let mut hash = DigestWriter::new(std::io::sink());
+                    std::io::copy(&mut tar, &mut hash)?;
+                    Ok(DiffId(hash.finish().1))
+                });
+                hashed.map_err(|error| unreadable(&wanted, error))
+            };
+            let found = self.read(inputs, layer, vertex, hash).await?;
+            note_diff_id(records, &blob, found)?;
+            let expected = layer.diff_id;
+            match found == expected {
+                true => Ok(()),
+                false => Err(bad(layer, SnapshotError::DiffId { expected, found })),
+            }
+        });
         futures_util::future::try_join_all(all).await?;
         Ok(())
     }
@@ -245,6 +269,10 @@ impl LayerLoader {
             .await
             .map_err(worker)?
             .map_err(|source| bad(layers[at], source))?;
+            if layers[at].origin.is_some() {
+                let records = inputs.store.records();
+                note_diff_id(records, &layers[at].blob.digest, layers[at].diff_id)?;
+            }
             for skipped in unpacked.skipped {
                 inputs.events.emit(Event::Warning {
                     vertex: Some(vertex),

@@ -15,7 +15,7 @@ use crate::context::Tree;
 ///
 /// # Errors
 /// A layer that cannot be fetched.
-pub async fn fetch_layers(inputs: &Inputs, solved: &Solved) -> Result<(), SolveError> {
+pub async fn fetch_layers(inputs: &Arc<Inputs>, solved: &Solved) -> Result<(), SolveError> {
     let is_read = |layer: &&Layer| {
         let of_base = layer.created.is_none();
         match inputs.options.reads {
@@ -29,10 +29,10 @@ pub async fn fetch_layers(inputs: &Inputs, solved: &Solved) -> Result<(), SolveE
 }
 
 /// Has layers in the store, wherever they come from.
-pub(super) async fn fetch_all(inputs: &Inputs, layers: &[Layer]) -> Result<(), SolveError> {
+pub(super) async fn fetch_all(inputs: &Arc<Inputs>, layers: &[Layer]) -> Result<(), SolveError> {
     let vertex = id(inputs.plan.target.unwrap_or_default());
     let loader = LayerLoader::default();
-    let fetched = loader.fetch(inputs, layers, vertex).await;
+    let fetched = loader.fetch_right(inputs, layers, vertex).await;
     fetched.map_err(unplaced)
 }
 
