@@ -192,7 +192,7 @@ pub(crate) struct BuildArgs {
     /// Print, at the end, which steps were cached and what changed for those that were not
     #[arg(long)]
     pub(crate) explain: bool,
-    /// Which way steps are run, see `builder doctor`: auto, overlay, copied, chroot, none
+    /// Which way steps are run, see `builder doctor`: auto, overlay, copied, single-id, chroot, none
     #[arg(long, value_name = "RUNG", default_value = "auto")]
     pub(crate) isolation: Isolation,
     /// What to do when a RUN fails

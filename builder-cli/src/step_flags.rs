@@ -136,6 +136,13 @@ impl StepFlags {
         group.cpuset_mems = self.cpuset_mems;
         group.pids = self.pids_limit;
         group.parent = self.cgroup_parent.filter(|it| !it.is_empty());
+        if let Some(parent) = &group.parent
+            && parent.split('/').any(|part| part == "..")
+        {
+            return Err(Failure::usage(format!(
+                "--cgroup-parent {parent}: the path of a control group has no `..`"
+            )));
+        }
         Ok(limits)
     }
 }

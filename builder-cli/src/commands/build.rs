@@ -28,6 +28,14 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     }
     let mode = mode(args.quiet, args.progress, environment);
     let (quiet, iidfile) = (args.quiet, args.iidfile.clone());
+    if let Some(file) = &iidfile
+        && std::fs::symlink_metadata(file).is_ok_and(|it| it.is_file())
+        && let Err(error) = std::fs::remove_file(file)
+    {
+        // The id of an earlier build is not to be taken for this one's, should this one fail.
+        let file = file.display();
+        return Err(Failure::Io(format!("cannot replace {file}: {error}")));
+    }
     let explain = args.explain;
     let on_error = args.on_error;
     let isolation = args.isolation;

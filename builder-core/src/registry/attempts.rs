@@ -10,6 +10,7 @@ use reqwest::header::{HeaderMap, RETRY_AFTER};
 
 use super::{ClientOptions, RegistryError};
 
+/// All that a server may ask to wait, before it is as good as silent.
 const MAX_PAUSE: Duration = Duration::from_secs(60);
 
 /// What went wrong with one attempt.
@@ -38,6 +39,8 @@ pub(super) struct Attempts<'a> {
     options: &'a ClientOptions,
     made: u32,
     since: Instant,
+    /// What the server has asked to wait.
+    ordered: Duration,
 }
 
 impl<'a> Attempts<'a> {
@@ -46,13 +49,13 @@ impl<'a> Attempts<'a> {
             options,
             made: 0,
             since: Instant::now(),
+            ordered: Duration::ZERO,
         }
     }
 
     /// Something has moved: what failed before does not count.
     pub(super) fn progress(&mut self) {
-        self.made = 0;
-        self.since = Instant::now();
+        *self = Attempts::new(self.options);
     }
 
     /// Waits for the next attempt, or says that there is none.
@@ -62,7 +65,9 @@ impl<'a> Attempts<'a> {
         let ordered = trouble.asked.map_or(Duration::ZERO, |_| pause);
         // The next attempt may be silent as well.
         let spent = self.since.elapsed() + (pause - ordered) + self.options.no_progress_timeout;
+        self.ordered += trouble.asked.unwrap_or_default();
         if !trouble.retry
+            || self.ordered > MAX_PAUSE
             || self.made >= self.options.attempts
             || spent > self.options.give_up_after
         {
@@ -136,6 +141,24 @@ mod tests {
             let expected = expected.map(Duration::from_secs);
             assert_eq!(retry_after(&headers, now), expected, "{text}");
         }
+    }
+
+    #[tokio::test]
+    async fn who_asks_for_too_long_is_given_up_at_once() {
+        let options = ClientOptions::default();
+        let mut attempts = Attempts::new(&options);
+        let trouble = |seconds| Trouble {
+            error: RegistryError::Protocol {
+                host: "there".to_owned(),
+                why: "busy".to_owned(),
+            },
+            retry: true,
+            asked: Some(Duration::from_secs(seconds)),
+        };
+        attempts.again(trouble(0)).await.expect("another attempt");
+        attempts.again(trouble(100_000)).await.expect_err("a day");
+        attempts.progress();
+        attempts.again(trouble(0)).await.expect("another attempt");
     }
 
     #[test]
