@@ -93,7 +93,7 @@ impl LayerLoader {
         let all = layers.iter().map(async |layer| {
             let (blob, records) = (layer.blob.digest, inputs.store.records());
             let is_right = known_diff_id(records, &blob) == Some(layer.diff_id);
-            if layer.origin.is_none() || blob == layer.diff_id.0 || is_right {
+            if layer.created.is_some() || blob == layer.diff_id.0 || is_right {
                 return self.fetch_one(inputs, layer, vertex, &drop).await;
             }
             let wanted = layer.clone();
@@ -269,7 +269,7 @@ impl LayerLoader {
             .await
             .map_err(worker)?
             .map_err(|source| bad(layers[at], source))?;
-            if layers[at].origin.is_some() {
+            if layers[at].created.is_none() {
                 let records = inputs.store.records();
                 note_diff_id(records, &layers[at].blob.digest, layers[at].diff_id)?;
             }
