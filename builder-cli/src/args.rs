@@ -167,8 +167,6 @@ pub(crate) struct BuildArgs {
     /// Agent for RUN --mount=type=ssh: `default` or ID for that of SSH_AUTH_SOCK, ID=SOCKET, or keys: ID=KEYFILE[,KEYFILE…]
     #[arg(long, value_name = "SSH")]
     pub(crate) ssh: Vec<String>,
-    #[command(flatten)]
-    pub(crate) steps: StepFlags,
     /// Run every step again, or those on these lines of the Dockerfile: `--no-cache=3-5`
     #[arg(long, value_name = "LINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_cache: Vec<String>,
@@ -217,6 +215,9 @@ pub(crate) struct BuildArgs {
     /// Taken for Docker's sake: tags of registries are looked up at every build anyway
     #[arg(long)]
     pub(crate) pull: bool,
+    // Last: its heading stands for all that follows.
+    #[command(flatten)]
+    pub(crate) steps: StepFlags,
 }
 
 #[derive(Debug, Args)]
@@ -382,8 +383,26 @@ const REFUSED: &[(&str, bool, &str)] = &[
 pub(crate) fn parse() -> Result<Cli, Failure> {
     match command().try_get_matches() {
         Ok(matches) => read(&matches),
-        Err(error) => Err(refused::command(&error).unwrap_or_else(|| error.exit())),
+        Err(error) => Err(refused::command(&error).unwrap_or_else(|| own_tips(error).exit())),
     }
+}
+
+/// Takes out the advice to use a flag that would be refused.
+fn own_tips(mut error: clap::Error) -> clap::Error {
+    use clap::error::{ContextKind, ContextValue};
+    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg) {
+        let name = tip.trim_start_matches('-');
+        let images = refused::IMAGES.iter().map(|it| it.1);
+        if REFUSED
+            .iter()
+            .map(|it| it.0)
+            .chain(images)
+            .any(|it| it == name)
+        {
+            error.remove(ContextKind::SuggestedArg);
+        }
+    }
+    error
 }
 
 /// A flag that is refused; Docker takes a value of true or false behind one that needs none.

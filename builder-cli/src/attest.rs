@@ -63,11 +63,14 @@ impl AttestFlags {
                 continue;
             };
             let flag = format!("--{kind}");
+            let wrong = |why: String| Failure::usage(format!("{flag} {text}: {why}"));
             let pairs = match boolean(text) {
                 Some(wanted) => vec![("disabled".to_owned(), (!wanted).to_string())],
+                None if !text.contains('=') => {
+                    return Err(wrong("true or false is expected".into()));
+                }
                 None => fields::pairs(&flag, text)?,
             };
-            let wrong = |why: String| Failure::usage(format!("{flag} {text}: {why}"));
             asked.take(kind, pairs).map_err(wrong)?;
         }
         Ok(asked)
@@ -281,7 +284,7 @@ mod tests {
                 flags(&[], None, Some("generator=r/x")),
                 "attach what it finds",
             ),
-            (flags(&[], None, Some("maybe")), "KEY=VALUE"),
+            (flags(&[], None, Some("maybe")), "true or false"),
         ] {
             match flags.read() {
                 Err(Failure::Usage(message)) => {

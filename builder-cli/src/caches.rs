@@ -157,8 +157,8 @@ fn given(flag: &str, text: &str) -> Result<Given, Failure> {
             fields: others,
         }),
         "gha" | "s3" | "azblob" | "gcs" => {
-            let why = "is not supported: there are";
-            Err(wrong(format!("type={kind} {why} {KINDS}")))
+            let why = "is not supported: use type=registry, or type=local with a directory that the CI keeps";
+            Err(wrong(format!("type={kind} {why}")))
         }
         _ => Err(wrong(format!("unknown type `{kind}`: {KINDS} is expected"))),
     }
@@ -264,7 +264,7 @@ mod tests {
         for (text, expected) in [
             ("", "a name"),
             ("ref=a", "type= is missing"),
-            ("type=gha", "type=gha is not supported: there are registry"),
+            ("type=gha", "type=gha is not supported: use type=registry"),
             ("type=s3,bucket=b", "type=s3 is not supported"),
             ("type=azblob", "type=azblob is not supported"),
             ("type=ftp", "unknown type `ftp`"),

@@ -4,7 +4,7 @@
 //! one thread; then threads exist.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -35,6 +35,14 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         // The id of an earlier build is not to be taken for this one's, should this one fail.
         let file = file.display();
         return Err(Failure::Io(format!("cannot replace {file}: {error}")));
+    }
+    for (flag, file) in [
+        ("--iidfile", &args.iidfile),
+        ("--metadata-file", &args.metadata_file),
+    ] {
+        if let Some(file) = file {
+            writable(flag, file)?;
+        }
     }
     let explain = args.explain;
     let on_error = args.on_error;
@@ -119,6 +127,24 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
             .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
     }
     finish(&image, &dests, mode, quiet, iidfile)
+}
+
+/// Says before the build what would only be found after it.
+fn writable(flag: &str, file: &Path) -> Result<(), Failure> {
+    let shown = file.display();
+    let parent = file.parent().filter(|it| !it.as_os_str().is_empty());
+    if let Some(parent) = parent
+        && !parent.is_dir()
+    {
+        let parent = parent.display();
+        return Err(Failure::usage(format!(
+            "{flag} {shown}: there is no directory {parent}"
+        )));
+    }
+    match file.is_dir() {
+        true => Err(Failure::usage(format!("{flag} {shown}: it is a directory"))),
+        false => Ok(()),
+    }
 }
 
 /// Names this one build; behind builder and node, as buildx has it.

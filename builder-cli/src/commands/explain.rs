@@ -10,6 +10,7 @@ use crate::render;
 
 pub(super) fn run(args: ExplainArgs, environment: &Environment) -> Result<(), Failure> {
     let root = environment.store_root(args.root)?;
+    let shown = root.display().to_string();
     if !root.is_dir() {
         let root = root.display();
         return Err(Failure::usage(format!(
@@ -28,7 +29,13 @@ pub(super) fn run(args: ExplainArgs, environment: &Environment) -> Result<(), Fa
         }
     };
     let Some(last) = last else {
-        return Err(Failure::usage("the store knows of no such build"));
+        let of = args.context.map(|it| format!(" of {}", it.display()));
+        return Err(Failure::Io(match of {
+            None => format!("there was no build yet in {shown}"),
+            Some(of) => format!(
+                "there was no build{of} in {shown}: context and --file are expected as `build` had them"
+            ),
+        }));
     };
     match args.format {
         Format::Text => render::result(&render::explain::text(&last)),

@@ -6,14 +6,17 @@
 //! [code 0]
 //! ```
 //!
-//! Standard error comes after standard output, each line marked `! `. The lines of a file run in order in one store with
-//! one image, the same on every machine; `$TMP` stands for the test's directory. `BLESS=1` rewrites the answers.
+//! `$ shape builder …` has the shape of the JSON that a command prints in place of its text: each path with the types that
+//! stand there, for what differs from machine to machine. Standard error comes after standard output, each line marked `! `. The lines of a file run in order in one store with
+//! one image and one context, the same on every machine; `$TMP` stands for the test's directory. `BLESS=1` rewrites the
+//! answers, `CASE=x` takes the files alone whose name has that in it.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tempfile::TempDir;
 
 use crate::fixture;
@@ -61,6 +64,22 @@ fn archive(dir: &Path) -> PathBuf {
     path
 }
 
+/// Writes a context that builds everywhere, and has something to be remarked on.
+fn context(dir: &Path) {
+    let dockerfile = "FROM scratch AS files\nCOPY a /a\nFROM scratch as last\nARG WORD=x\n\
+        COPY --from=files /a /copied\nCOPY dir/ /dir/\nCMD [\"/a\"]\n";
+    let files = [
+        ("context/Dockerfile", dockerfile),
+        ("context/a", "a\n"),
+        ("context/dir/b", "b\n"),
+    ];
+    fixture::write_files(dir, &files);
+    for path in ["context/a", "context/dir/b"] {
+        fixture::set_mode(&dir.join(path), 0o644);
+    }
+    fixture::set_mode(&dir.join("context/dir"), 0o755);
+}
+
 /// Splits a command line at blanks; `'…'` holds blanks together.
 fn words(line: &str) -> Vec<String> {
     let mut words = Vec::new();
@@ -75,16 +94,22 @@ fn words(line: &str) -> Vec<String> {
 
 fn answer(line: &str, temp: &TempDir) -> String {
     let dir = temp.path().display().to_string();
-    let args = words(&line.replace("$TMP", &dir));
+    let shaped = line.strip_prefix("shape ");
+    let args = words(&shaped.unwrap_or(line).replace("$TMP", &dir));
     let mut command = Command::new(fixture::program());
     command
         .args(&args[1..])
         .env_clear()
         .env("HOME", temp.path())
         .env("BUILDER_ROOT", temp.path().join("store"))
-        .env("COLUMNS", "100");
+        .env("SOURCE_DATE_EPOCH", "1577934245")
+        .env("COLUMNS", "100")
+        .current_dir(temp.path());
     let ran = fixture::run(&mut command);
-    let mut text = ran.stdout;
+    let mut text = match shaped {
+        Some(_) => shape(&ran.stdout),
+        None => ran.stdout,
+    };
     if !text.is_empty() && !text.ends_with('\n') {
         text.push('\n');
     }
@@ -96,9 +121,46 @@ fn answer(line: &str, temp: &TempDir) -> String {
     ages(&text.replace(&dir, "$TMP"))
 }
 
-/// `6 years ago` depends on the day, `DONE 0.1s` on the machine: digits before these marks become `N`.
+/// Tells of one or several JSON documents which paths they have, and of which types.
+fn shape(text: &str) -> String {
+    fn walk(path: &str, value: &Value, paths: &mut BTreeMap<String, BTreeSet<&'static str>>) {
+        let mut add = |kind| {
+            paths.entry(path.to_owned()).or_default().insert(kind);
+        };
+        match value {
+            Value::Null => add("null"),
+            Value::Bool(_) => add("boolean"),
+            Value::Number(_) => add("number"),
+            Value::String(_) => add("string"),
+            Value::Array(items) => {
+                add("list");
+                items
+                    .iter()
+                    .for_each(|it| walk(&format!("{path}[]"), it, paths));
+            }
+            Value::Object(fields) => {
+                let fields = fields.iter();
+                fields.for_each(|(key, it)| walk(&format!("{path}.{key}"), it, paths));
+            }
+        }
+    }
+    let mut paths = BTreeMap::new();
+    for document in serde_json::Deserializer::from_str(text).into_iter() {
+        walk("", &document.expect("JSON"), &mut paths);
+    }
+    let line = |(path, kinds): (&String, &BTreeSet<&str>)| {
+        let kinds: Vec<&str> = kinds.iter().copied().collect();
+        format!("{path}: {}\n", kinds.join(" or "))
+    };
+    paths.iter().map(line).collect()
+}
+
+/// `6 years ago` depends on the day, `DONE 0.1s` and the rung on the machine: digits before these marks become `N`.
 fn ages(text: &str) -> String {
     let line = |line: &str| {
+        if line.starts_with("! isolation: ") {
+            return "! isolation: (this machine's)\n".to_owned();
+        }
         let (mut line, end) = match line.strip_suffix('\n') {
             Some(line) => (line.to_owned(), "\n"),
             None => (line.to_owned(), ""),
@@ -130,14 +192,17 @@ fn commands_answer_as_recorded() {
         .map(|entry| entry.expect("entry").path())
         .collect();
     files.sort();
+    let wanted = std::env::var("CASE").unwrap_or_default();
+    files.retain(|file| file.to_string_lossy().contains(&wanted));
     let mut wrong = Vec::new();
     for file in files {
         let temp = fixture::temp_dir();
         archive(temp.path());
+        context(temp.path());
         let recorded = fs::read_to_string(&file).expect("a case");
         let mut now = String::new();
         for line in recorded.lines() {
-            if line.starts_with("$ builder") {
+            if line.starts_with("$ builder") || line.starts_with("$ shape builder") {
                 now += &format!("{line}\n{}", answer(line.trim_start_matches("$ "), &temp));
             } else if line.starts_with('#') {
                 now += &format!("{line}\n");
@@ -150,6 +215,36 @@ fn commands_answer_as_recorded() {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// A command that is added is recorded, too.
+#[test]
+fn each_command_has_its_help_recorded() {
+    let dir = Path::new(env!("CARGO_MANIFEST_DIR")).join("../testdata/cli");
+    let read = |name| fs::read_to_string(dir.join(name)).expect("a case");
+    let recorded = read("help.txt") + &read("help-build.txt");
+    let ran = fixture::run(Command::new(fixture::program()).arg("--help")).ok();
+    let (_, list) = ran.stdout.split_once("Commands:\n").expect("commands");
+    let (list, _) = list.split_once("\n\n").expect("an end");
+    let names = list.lines().filter_map(|line| {
+        let indented = line.strip_prefix("  ")?;
+        (!indented.starts_with(' ')).then(|| indented.split(' ').next())?
+    });
+    let names: Vec<&str> = names.filter(|it| *it != "help").collect();
+    assert!(names.len() > 20, "{names:?}");
+    for name in names {
+        let line = format!("$ builder {name} --help\n");
+        assert!(recorded.contains(&line), "no `{line}` in testdata/cli");
+    }
+}
+
+#[test]
+fn shapes_have_each_path_once() {
+    let text = r#"{"a": [{"b": 1}, {"b": null, "c": {}}]} {"a": [], "d": "x"}"#;
+    assert_eq!(
+        shape(text),
+        ".a: list\n.a[].b: null or number\n.d: string\n"
+    );
 }
 
 #[test]

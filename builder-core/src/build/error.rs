@@ -176,6 +176,11 @@ impl BuildError {
             BuildError::Solve(it) => it.error.kind.hint(),
             BuildError::Context(error) => error.hint(),
             BuildError::Source(error) => error.hint(),
+            BuildError::ReadDockerfile { source, .. }
+                if source.kind() == std::io::ErrorKind::NotFound =>
+            {
+                Some("name the Dockerfile with --file".to_owned())
+            }
             _ => None,
         }
     }

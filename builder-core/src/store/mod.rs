@@ -265,8 +265,12 @@ fn init(root: &Path, tmp: &tmp::ProcessDir) -> Result<(), StoreError> {
 
 /// A directory with other things in it is not made a store: who removes the store would remove them.
 fn refuse_foreign(root: &Path) -> Result<(), StoreError> {
-    let Ok(entries) = fs::read_dir(root) else {
-        return Ok(());
+    let entries = match fs::read_dir(root) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotADirectory => {
+            return Err(at("open", root)(error));
+        }
+        Err(_) => return Ok(()),
     };
     const OURS: [&str; 10] = [
         "blobs",
