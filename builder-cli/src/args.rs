@@ -1,6 +1,7 @@
 //! What may be written on the command line. Flags are Docker's where Docker has them; those that are not supported
 //! yet are refused by name.
 
+mod booleans;
 #[cfg(test)]
 mod docker_flags;
 pub(crate) mod images;
@@ -8,9 +9,7 @@ mod refused;
 
 use std::path::PathBuf;
 
-use clap::{
-    Arg, ArgAction, ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum,
-};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 
 use builder_core::sandbox::Isolation;
 
@@ -95,7 +94,7 @@ pub(crate) struct Inputs {
     pub(crate) context: PathBuf,
     /// Dockerfile, from the working directory, or inside a context that is no directory; `-` for standard input
     /// [default: CONTEXT/Dockerfile]
-    #[arg(short, long, value_name = "FILE")]
+    #[arg(short, long, value_name = "FILE", alias = "dockerfile")]
     pub(crate) file: Option<PathBuf>,
     /// Stage to build [default: the last]
     #[arg(long, value_name = "STAGE")]
@@ -114,7 +113,7 @@ pub(crate) struct Inputs {
     #[arg(long, value_enum, default_value_t = Network::Default)]
     pub(crate) network: Network,
     /// Platform of the image, or several, for an index [default: this machine's]
-    #[arg(long, value_name = "OS/ARCH,…")]
+    #[arg(long, value_name = "OS/ARCH,…", aliases = ["custom-platform", "customPlatform"])]
     pub(crate) platform: Vec<String>,
     /// One more registries.conf, which wins [env: CONTAINERS_REGISTRIES_CONF]
     #[arg(long, value_name = "FILE")]
@@ -191,7 +190,7 @@ pub(crate) struct BuildArgs {
     #[arg(long)]
     pub(crate) explain: bool,
     /// Which way steps are run, see `builder doctor`: auto, overlay, copied, single-id, chroot, none
-    #[arg(long, value_name = "RUNG", default_value = "auto")]
+    #[arg(long, value_name = "RUNG", default_value = "auto", value_parser = isolation)]
     pub(crate) isolation: Isolation,
     /// What to do when a RUN fails
     #[arg(long, value_enum, default_value_t = OnError::Stop)]
@@ -213,8 +212,9 @@ pub(crate) struct BuildArgs {
     #[arg(long, value_name = "METHOD")]
     pub(crate) call: Option<String>,
     /// Taken for Docker's sake: tags of registries are looked up at every build anyway
-    #[arg(long)]
-    pub(crate) pull: bool,
+    #[arg(long, value_name = "WHEN", num_args = 0..=1, require_equals = true, default_missing_value = "true",
+          value_parser = pull)]
+    pub(crate) pull: Option<()>,
     // Last: its heading stands for all that follows.
     #[command(flatten)]
     pub(crate) steps: StepFlags,
@@ -318,149 +318,55 @@ pub(crate) enum Format {
     Json,
 }
 
-/// Flags of `docker build` and `docker buildx build` that are refused: name, whether it takes a value, the answer.
-const REFUSED: &[(&str, bool, &str)] = &[
-    (
-        "builder",
-        true,
-        "is not supported: there is no daemon to choose",
-    ),
-    (
-        "compress",
-        false,
-        "is not needed: the context is read where it is, nothing is sent to a daemon",
-    ),
-    (
-        "debug",
-        false,
-        "is not supported: use --progress=plain, and `builder debug` after a failed build",
-    ),
-    (
-        "detach",
-        false,
-        "is not supported: there is no daemon that goes on with the build",
-    ),
-    ("disable-content-trust", false, refused::TRUST),
-    (
-        "force-rm",
-        false,
-        "is not needed: no container is left behind",
-    ),
-    (
-        "invoke",
-        true,
-        "is not supported: use --on-error=shell, or `builder debug` after a failed build",
-    ),
-    (
-        "policy",
-        true,
-        "is not supported: pin images by digest (FROM image@sha256:…), and look at the Dockerfile with `builder check`",
-    ),
-    (
-        "print",
-        true,
-        "is called --call here: --call=outline, --call=targets",
-    ),
-    ("rm", false, "is not needed: no container is left behind"),
-    (
-        "security-opt",
-        true,
-        "is not supported: steps have Docker's default profile; `RUN --security=insecure` with --allow has none",
-    ),
-    (
-        "server-config",
-        true,
-        "is not supported: there is no daemon to configure",
-    ),
-    (
-        "squash",
-        false,
-        "is not supported: end with a stage of one layer: `FROM scratch` and `COPY --from=STAGE / /`",
-    ),
-];
+/// Reads a rung, in the words of others too.
+fn isolation(text: &str) -> Result<Isolation, String> {
+    match text {
+        "default" => Ok(Isolation::Auto),
+        "oci" | "rootless" => Err(format!(
+            "`{text}` is a word of Buildah's: auto takes the best way that there is"
+        )),
+        "process" | "hyperv" => Err(format!("`{text}` is a way of Windows")),
+        _ => text.parse(),
+    }
+}
+
+/// Reads when bases are looked up: what asks for more seldom is refused.
+fn pull(text: &str) -> Result<(), String> {
+    match text {
+        "true" | "false" | "always" | "newer" | "ifnewer" => Ok(()),
+        "missing" | "never" => Err("tags of registries are looked up at every build: pin images by digest (FROM image@sha256:…)".to_owned()),
+        _ => Err("true, false, always or newer is expected".to_owned()),
+    }
+}
 
 /// Reads the command line; ends the process where clap does: `--help`, `--version`, a mistake (2).
 pub(crate) fn parse() -> Result<Cli, Failure> {
-    match command().try_get_matches() {
+    let command = command();
+    let line = booleans::spelt_out(&command, std::env::args_os());
+    match command.try_get_matches_from(&line) {
         Ok(matches) => read(&matches),
-        Err(error) => Err(refused::command(&error).unwrap_or_else(|| own_tips(error).exit())),
-    }
-}
-
-/// Takes out the advice to use a flag that would be refused.
-fn own_tips(mut error: clap::Error) -> clap::Error {
-    use clap::error::{ContextKind, ContextValue};
-    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg) {
-        let name = tip.trim_start_matches('-');
-        let images = refused::IMAGES.iter().map(|it| it.1);
-        if REFUSED
-            .iter()
-            .map(|it| it.0)
-            .chain(images)
-            .any(|it| it == name)
-        {
-            error.remove(ContextKind::SuggestedArg);
+        Err(error) => {
+            Err(refused::instead(&error, &line).unwrap_or_else(|| refused::own_tips(error).exit()))
         }
-    }
-    error
-}
-
-/// A flag that is refused; Docker takes a value of true or false behind one that needs none.
-fn refusal(name: &'static str, takes_value: bool) -> Arg {
-    let arg = Arg::new(name)
-        .long(name)
-        .hide(true)
-        .action(ArgAction::Append);
-    let short = refused::SHORT.iter().find(|it| it.0 == name);
-    let arg = match short {
-        Some((_, short)) => arg.short(*short),
-        None => arg,
-    };
-    match takes_value {
-        true => arg.allow_hyphen_values(true),
-        false => arg
-            .num_args(0..=1)
-            .require_equals(true)
-            .default_missing_value("true"),
     }
 }
 
 fn command() -> clap::Command {
-    let refused = REFUSED
-        .iter()
-        .map(|(name, takes_value, _)| refusal(name, *takes_value));
     // A flag given twice counts as it was given last, as with Docker: wrappers add theirs in front.
-    let last_wins = |command: clap::Command| command.args_override_self(true);
-    let own = |command: clap::Command| {
-        let name = command.get_name().to_owned();
-        let refused = refused::IMAGES.iter().filter(|it| it.0 == name);
-        let refused = refused.map(|(_, flag, takes_value, _)| refusal(flag, *takes_value));
-        last_wins(command.args(refused.collect::<Vec<_>>()))
+    let with = |command: clap::Command| {
+        let refused = refused::flags(command.get_name());
+        command.args(refused).args_override_self(true)
     };
     Cli::command()
-        .mut_subcommand("build", |build| last_wins(build.args(refused)))
-        .mut_subcommands(|command| match command.get_name() {
-            "build" => command,
-            _ => own(command),
-        })
+        .args(refused::flags(""))
+        .mut_subcommands(with)
 }
 
 fn read(matches: &ArgMatches) -> Result<Cli, Failure> {
-    if let Some(build) = matches.subcommand_matches("build") {
-        for (name, _, answer) in REFUSED {
-            if build.contains_id(name) {
-                return Err(Failure::Usage(format!("--{name} {answer}")));
-            }
-        }
+    match refused::given(matches) {
+        Some(failure) => Err(failure),
+        None => Cli::from_arg_matches(matches).map_err(|error| error.exit()),
     }
-    for (command, flag, _, answer) in refused::IMAGES {
-        if let Some(matches) = matches.subcommand_matches(command)
-            && matches.contains_id(flag)
-        {
-            return Err(Failure::Usage(format!("{command} --{flag} {answer}")));
-        }
-    }
-    Cli::from_arg_matches(matches).map_err(|error| error.exit())
 }
 
 #[cfg(test)]
@@ -485,47 +391,6 @@ mod tests {
                 assert_eq!(args.inputs.target.as_deref(), Some("t"));
             }
             other => panic!("{other:?}"),
-        }
-    }
-
-    #[test]
-    fn what_dockers_image_commands_have_and_ours_lack_is_refused_by_name() {
-        for (command_name, name, takes_value, answer) in refused::IMAGES {
-            let flag = format!("--{name}");
-            let mut line = vec!["builder", command_name, &flag];
-            if *takes_value {
-                line.push("x=y");
-            }
-            let names: &[&str] = match *command_name {
-                "prune" | "du" => &[],
-                "copy" => &["x", "y"],
-                _ => &["x"],
-            };
-            line.extend(names);
-            let matches = command().try_get_matches_from(line);
-            match matches.map(|matches| read(&matches)) {
-                Ok(Err(Failure::Usage(message))) => {
-                    assert_eq!(message, format!("{command_name} {flag} {answer}"));
-                }
-                other => panic!("{command_name} {name}: {other:?}"),
-            }
-        }
-    }
-
-    #[test]
-    fn what_docker_has_and_we_lack_is_refused_by_name() {
-        for (name, takes_value, answer) in REFUSED {
-            let flag = format!("--{name}");
-            let mut line = vec!["builder", "build", &flag];
-            if *takes_value {
-                line.push("x=y");
-            }
-            line.push(".");
-            let matches = command().try_get_matches_from(line);
-            match matches.map(|matches| read(&matches)) {
-                Ok(Err(Failure::Usage(message))) => assert_eq!(message, format!("{flag} {answer}")),
-                other => panic!("{name}: {other:?}"),
-            }
         }
     }
 }

@@ -22,7 +22,7 @@ pub(crate) struct RegistryArgs {
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
     /// Directory of certificates by host, as /etc/docker/certs.d is, which wins
-    #[arg(long, value_name = "DIR")]
+    #[arg(long, value_name = "DIR", alias = "cert-dir")]
     pub(crate) certs_dir: Option<PathBuf>,
     /// One more registries.conf, which wins [env: CONTAINERS_REGISTRIES_CONF]
     #[arg(long, value_name = "FILE")]

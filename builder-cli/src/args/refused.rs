@@ -1,126 +1,178 @@
-//! Flags and commands that Docker has, and we have not: each is refused by name, with what to do instead.
+//! Flags and commands that Docker, Buildah, Podman and Kaniko have, and we have not: each is refused by name, with what to do
+//! instead.
+
+mod buildah;
+mod docker;
+mod kaniko;
+
+use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
+use clap::{Arg, ArgAction, ArgMatches};
 
 use crate::exit::Failure;
 
-pub(super) const TRUST: &str =
+const TRUST: &str =
     "is not supported: signatures are checked by nobody here, use cosign or notation";
 
-/// Flags that have a short form.
-pub(super) const SHORT: &[(&str, char)] = &[("debug", 'D'), ("size", 's')];
+/// A flag that is refused.
+#[derive(Debug)]
+pub(super) struct Row {
+    /// Empty: a flag before the command.
+    pub(super) command: &'static str,
+    pub(super) name: &'static str,
+    pub(super) short: Option<char>,
+    pub(super) takes_value: bool,
+    pub(super) answer: &'static str,
+}
 
-/// Command, flag, whether it takes a value, the answer.
-pub(super) const IMAGES: &[(&str, &str, bool, &str)] = &[
-    ("pull", "disable-content-trust", false, TRUST),
-    ("push", "disable-content-trust", false, TRUST),
-    (
-        "prune",
-        "builder",
-        true,
-        "is not supported: there is no daemon to choose, stores are chosen by --root",
-    ),
-    (
-        "prune",
-        "timeout",
-        true,
-        "is not supported: there is no daemon to wait for",
-    ),
-    (
-        "prune",
-        "verbose",
-        false,
-        "is not supported: use --dry-run --format=json",
-    ),
-    (
-        "prune",
-        "volumes",
-        false,
-        "is not needed: there are no volumes; cache mounts go with --all",
-    ),
-    (
-        "du",
-        "builder",
-        true,
-        "is not supported: there is no daemon to choose, stores are chosen by --root",
-    ),
-    (
-        "du",
-        "filter",
-        true,
-        "is not supported: use --verbose --format=json, and choose with jq",
-    ),
-    (
-        "du",
-        "timeout",
-        true,
-        "is not supported: there is no daemon to wait for",
-    ),
-    (
-        "copy",
-        "preserve-digests",
-        false,
-        "is not needed: a copy always has the digests of its source",
-    ),
-    (
-        "copy",
-        "format",
-        true,
-        "is not supported: a copy is of its source's format",
-    ),
-    (
-        "images",
-        "tree",
-        false,
-        "is not supported: platforms of an index are shown by `inspect --raw`",
-    ),
-    (
-        "rmi",
-        "no-prune",
-        false,
-        "is not needed: what no name needs any more stays until `builder prune`",
-    ),
-    (
-        "rmi",
-        "platform",
-        true,
-        "is not supported: a name is removed with all its platforms",
-    ),
-    (
-        "inspect",
-        "size",
-        false,
-        "is for containers, and there are none: the size is always told",
-    ),
-    (
-        "inspect",
-        "platform",
-        true,
-        "is not supported: `inspect --raw` shows what an index has",
-    ),
-    (
-        "history",
-        "platform",
-        true,
-        "is not supported: pull the platform with `pull --platform`",
-    ),
-    (
-        "save",
-        "platform",
-        true,
-        "is not supported: pull the platform with `pull --platform`, or use `copy --platform`",
-    ),
-];
+impl Row {
+    const fn new(
+        command: &'static str,
+        name: &'static str,
+        short: Option<char>,
+        takes_value: bool,
+        answer: &'static str,
+    ) -> Self {
+        Row {
+            command,
+            name,
+            short,
+            takes_value,
+            answer,
+        }
+    }
+
+    /// Docker takes a value of true or false behind a flag that needs none.
+    fn arg(&self) -> Arg {
+        let arg = Arg::new(self.id())
+            .long(self.name)
+            .hide(true)
+            .action(ArgAction::Append);
+        let arg = match self.short {
+            Some(short) => arg.short(short),
+            None => arg,
+        };
+        match self.takes_value {
+            true => arg.allow_hyphen_values(true),
+            false => arg
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true"),
+        }
+    }
+
+    /// No argument of ours has such an id.
+    fn id(&self) -> String {
+        format!("refused --{}", self.name)
+    }
+
+    pub(super) fn failure(&self) -> Failure {
+        let Row {
+            command,
+            name,
+            answer,
+            ..
+        } = self;
+        Failure::Usage(match *command {
+            "" | "build" => format!("--{name} {answer}"),
+            command => format!("{command} --{name} {answer}"),
+        })
+    }
+
+    fn is(&self, word: &str) -> bool {
+        let long = word
+            .strip_prefix("--")
+            .map(|it| it.split('=').next().unwrap_or(it));
+        let short = word.strip_prefix('-').and_then(|it| it.chars().next());
+        long == Some(self.name) || long.is_none() && short.is_some() && short == self.short
+    }
+}
+
+/// All of them; a new tool to know is one more table.
+pub(super) fn rows() -> impl Iterator<Item = &'static Row> {
+    [
+        docker::GLOBAL,
+        docker::BUILD,
+        docker::OTHERS,
+        buildah::BUILD,
+        buildah::OTHERS,
+        kaniko::BUILD,
+    ]
+    .into_iter()
+    .flatten()
+}
+
+/// Returns the flags that a command refuses, for clap to know them.
+pub(super) fn flags(command: &str) -> Vec<Arg> {
+    let own = rows().filter(|row| row.command == command);
+    own.map(Row::arg).collect()
+}
+
+fn contains(matches: &ArgMatches, row: &Row) -> bool {
+    matches.try_contains_id(&row.id()).unwrap_or(false)
+}
+
+/// Returns what is said of the first refused flag that is given.
+pub(super) fn given(matches: &ArgMatches) -> Option<Failure> {
+    let is_given = |row: &&Row| match row.command {
+        "" => contains(matches, row),
+        command => {
+            let matches = matches.subcommand_matches(command);
+            matches.is_some_and(|it| contains(it, row))
+        }
+    };
+    rows().find(is_given).map(Row::failure)
+}
+
+/// Returns what is said of a line that cannot be read, where a flag or a command is to blame that others have: Kaniko's
+/// command line, say, has no context by itself.
+pub(super) fn instead(error: &clap::Error, line: &[OsString]) -> Option<Failure> {
+    if !error.use_stderr() {
+        return None;
+    }
+    let words: Vec<&str> = line.iter().skip(1).map_while(|it| it.to_str()).collect();
+    let is_command = |word: &&str| rows().any(|row| row.command == *word);
+    let at = words.iter().position(is_command);
+    let (before, after) = words.split_at(at.unwrap_or(words.len()));
+    let of = |command: &str, words: &[&str]| {
+        let mut words = words.iter().take_while(|it| **it != "--");
+        words.find_map(|word| rows().find(|row| row.command == command && row.is(word)))
+    };
+    let found = match after {
+        [] => None,
+        [command, rest @ ..] => of(command, rest),
+    };
+    let found = of("", before).or(found);
+    found.map(Row::failure).or_else(|| command(error))
+}
+
+/// Takes out the advice to use a flag that would be refused.
+pub(super) fn own_tips(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg)
+        && rows().any(|row| row.is(tip))
+    {
+        error.remove(ContextKind::SuggestedArg);
+    }
+    error
+}
 
 const ENGINES: &str = "containers are run by Docker or Podman: `build --load` puts an image there";
 
 /// Commands: Docker's name, the answer.
 const COMMANDS: &[(&str, &str)] = &[
+    ("attach", ENGINES),
     ("bake", "give each target to `build --target`"),
+    ("bud", "use `build`"),
     ("builder", "use `build`, `prune` and `du`"),
     (
         "buildx",
         "use `build`, `prune` and `du`; for imagetools `copy` and `inspect --raw`",
+    ),
+    ("cp", ENGINES),
+    (
+        "compose",
+        "services are run by Docker or Podman: give each `build:` to `build`",
     ),
     ("commit", "write a Dockerfile, and use `build`"),
     ("container", ENGINES),
@@ -131,6 +183,7 @@ const COMMANDS: &[(&str, &str)] = &[
     ("create", ENGINES),
     ("df", "use `du`"),
     ("exec", ENGINES),
+    ("executor", "use `build`"),
     ("export", "use `build -o type=tar,dest=FILE`"),
     (
         "image",
@@ -145,24 +198,39 @@ const COMMANDS: &[(&str, &str)] = &[
         "manifest",
         "use `build --platform A,B` to make an index, `copy --all` and `inspect --raw`",
     ),
+    ("mount", "use `build -o DIR` for the files of an image"),
     ("ps", ENGINES),
+    ("restart", ENGINES),
     ("rm", "use `rmi`"),
     ("run", ENGINES),
+    ("sbom", "use `build --sbom=true`"),
     (
         "search",
         "registries are searched by their own pages; `pull --all-tags` takes all tags of a repository",
     ),
     ("start", ENGINES),
+    ("stats", ENGINES),
     ("stop", ENGINES),
     (
         "system",
         "use `du` for `system df`, and `prune` for `system prune`",
     ),
+    ("top", ENGINES),
+    (
+        "trust",
+        "signatures are checked by nobody here, use cosign or notation",
+    ),
+    ("unshare", "use `debug` for the files of a step"),
     ("version", "use `--version`"),
+    (
+        "volume",
+        "there are no volumes; cache mounts are shown by `du`",
+    ),
+    ("wait", ENGINES),
 ];
 
-/// Returns what is said of a command that Docker has, and we have not.
-pub(super) fn command(error: &clap::Error) -> Option<Failure> {
+/// Returns what is said of a command that others have, and we have not.
+fn command(error: &clap::Error) -> Option<Failure> {
     if error.kind() != ErrorKind::InvalidSubcommand {
         return None;
     }
@@ -173,4 +241,74 @@ pub(super) fn command(error: &clap::Error) -> Option<Failure> {
     Some(Failure::usage(format!(
         "there is no command `{name}` here: {answer}"
     )))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A line with the flag, and nothing else that is wrong.
+    fn line(row: &Row) -> Vec<String> {
+        let mut line = vec!["builder".to_owned()];
+        let flag = format!("--{}", row.name);
+        let value = row.takes_value.then(|| "x=y".to_owned());
+        if row.command.is_empty() {
+            line.extend([flag].into_iter().chain(value));
+            line.extend(["build", "."].map(str::to_owned));
+            return line;
+        }
+        line.extend([row.command.to_owned(), flag].into_iter().chain(value));
+        let names: &[&str] = match row.command {
+            "prune" | "du" | "load" | "login" | "logout" => &[],
+            "copy" => &["x", "y"],
+            _ => &["x"],
+        };
+        line.extend(names.iter().map(|it| (*it).to_owned()));
+        line
+    }
+
+    #[test]
+    fn each_is_refused_by_its_name() {
+        for row in rows() {
+            let matches = super::super::command().try_get_matches_from(line(row));
+            let failure = matches.map(|matches| given(&matches));
+            match (failure, row.failure()) {
+                (Ok(Some(Failure::Usage(said))), Failure::Usage(expected)) => {
+                    assert_eq!(said, expected);
+                }
+                other => panic!("{row:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn a_line_that_lacks_something_names_the_flag_to_blame() {
+        for (words, expected) in [
+            (
+                "build --context=dir:///w --destination=r/a",
+                Some("--context is given by itself"),
+            ),
+            ("build -d r/a", Some("--destination is called")),
+            ("build -t a", None),
+            ("build -- a --destination", None),
+            ("bud .", Some("there is no command `bud`")),
+            ("-H unix:///x build", Some("--host is not supported")),
+            ("nope", None),
+        ] {
+            let line: Vec<OsString> = std::iter::once("builder")
+                .chain(words.split(' '))
+                .map(OsString::from)
+                .collect();
+            let Err(error) = super::super::command().try_get_matches_from(&line) else {
+                panic!("{words} is fine");
+            };
+            match (instead(&error, &line), expected) {
+                (None, None) => {}
+                (Some(Failure::Usage(said)), Some(expected)) => {
+                    assert!(said.contains(expected), "{words}: {said}");
+                }
+                other => panic!("{words}: {other:?}"),
+            }
+        }
+    }
 }
