@@ -24,6 +24,7 @@ fn step(step: &StepReport) -> String {
         Came::Definition => "cached",
         // What is above it was made again, and is the same.
         Came::Content => "cached by content",
+        Came::Rebased => "cached, rebased",
         Came::Ran => "ran",
         Came::Failed => "failed",
         _ => "not reached",

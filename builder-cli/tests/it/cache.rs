@@ -101,8 +101,8 @@ const EDITS: &[Edit] = &[
             "COPY assets/ /assets/",
             "RUN cat /assets/* > /all",
             "COPY --from=assets /all /srv/all",
+            // `/srv` was made by the step before, now: its time is another
             "COPY --from=tools /tools /srv/tools",
-            "COPY src/ /src/",
             "RUN cat /src/main /srv/tools > /app",
         ],
     },
@@ -114,7 +114,6 @@ const EDITS: &[Edit] = &[
             "RUN echo tools > /tools",
             "RUN env | grep FLAVOUR >> /tools",
             "COPY --from=tools /tools /srv/tools",
-            "COPY src/ /src/",
             "RUN cat /src/main /srv/tools > /app",
         ],
     },
@@ -133,9 +132,6 @@ const EDITS: &[Edit] = &[
         args: &[],
         reruns: &[
             "RUN echo base is ready > /ready",
-            "COPY --from=assets /all /srv/all",
-            "COPY --from=tools /tools /srv/tools",
-            "COPY src/ /src/",
             "RUN cat /src/main /srv/tools > /app",
         ],
     },
@@ -207,7 +203,7 @@ fn an_edit_runs_again_what_depends_on_it_and_nothing_else() {
 }
 
 #[test]
-fn another_base_runs_every_step_again_and_no_cache_too() {
+fn another_base_runs_every_run_again_and_no_cache_all_steps() {
     let Some(base) = fixture::base("cache") else {
         return;
     };
@@ -255,8 +251,8 @@ fn another_base_runs_every_step_again_and_no_cache_too() {
     assert_eq!(build(first.clone(), &[]), 0, "warm");
     assert_eq!(
         build(format!("base=oci-layout://{}:latest", other.display()), &[]),
-        2,
-        "another base"
+        1,
+        "another base: the COPY is put on it as it is"
     );
     assert_eq!(build(first.clone(), &[]), 0, "the first base again");
     assert_eq!(build(first, &["--no-cache"]), 2, "--no-cache");

@@ -74,6 +74,7 @@ mod outputs;
 mod peers;
 mod prune;
 mod pushes;
+mod rebase;
 mod reproducible;
 mod rungs;
 mod shared_cache;

@@ -4,7 +4,7 @@
 //! index.json ─▶ manifests ─▶ configs, layers                       named images: they stay
 //! steps/* ─▶ blobs and snapshots of the result, parts              a record lasts as long as it is used,
 //! builds/* ─▶ parts ─▶ lists                                       and what it refers to as long as it does
-//! same/*, compressed/*, members/*                                  last as long as their blob
+//! same/*, placed/*, compressed/*, members/*                        last as long as their blob
 //! ```
 //!
 //! The last use of a thing is its own, or that of the latest that refers to it. So the longest unused things never leave
@@ -14,6 +14,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::SystemTime;
 
 use super::last::{BUILDS, LISTS, PARTS};
+use super::placed::{PLACED, Placed};
 use super::prune::{self, Need, Policy, Rules, Thing};
 use super::record::{SAME, STEPS};
 use super::{Cache, LastBuild, Layer, Record};
@@ -327,6 +328,11 @@ impl Cache {
         };
         follow(SAME, &|web, at| {
             Some(self.record::<Layer>(web, at)?.blob.digest)
+        });
+        // As long as that of the latest.
+        follow(PLACED, &|web, at| {
+            let placed = self.record::<Vec<Placed>>(web, at)?;
+            Some(placed.first()?.layer.blob.digest)
         });
         // Named by the blob that they are about.
         for kind in [MEMBERS, DIFF_IDS] {

@@ -24,6 +24,8 @@ pub enum Came {
     Definition,
     /// Found by what it sees of its inputs, which were made again.
     Content,
+    /// On a base that is new, and the same where it looks: its earlier layer was put there.
+    Rebased,
     /// It ran.
     Ran,
     /// It ran, and did not come to its end.

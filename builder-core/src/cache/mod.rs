@@ -1,9 +1,10 @@
 //! Have we this result already?
 //!
 //! Two keys lead to a [`Record`]: the *definition key* (what is done, and the keys of its inputs) and the
-//! *content key* (the same, with inputs replaced by what the step can see of them). A third index leads from
+//! *content key* (the same, with inputs replaced by what the step can see of them). A third leads from
 //! "this parent, this change" to the layer that first made the change: a step that ran again and came to
-//! the same tree keeps the earlier layer, times included (early cutoff).
+//! the same tree keeps the earlier layer, times included (early cutoff). A fourth leads from a step alone to what it once
+//! put on some tree, and what it had looked at there: on another tree with the same at those places the layer stays (rebase).
 //!
 //! The named [`Parts`] of a key, lists of files among them, are kept beside the records, so that a miss can be explained
 //! by comparison with the nearest key of the project's last build. A hit reads none of it.
@@ -19,6 +20,7 @@ mod files;
 mod holdings;
 mod key;
 mod last;
+mod placed;
 mod prune;
 mod reason;
 mod record;
@@ -27,6 +29,7 @@ pub use files::{FileEntry, FileList};
 pub use holdings::{Holdings, Pruned};
 pub use key::{Key, KeyHasher, Part, Parts};
 pub use last::{Came, Earlier, LastBuild, Place, StepReport};
+pub use placed::{Look, Place as LookedAt, Placed};
 pub use prune::{Need, Policy, Rules, Thing};
 pub use reason::{Reason, explain, nearest};
 pub use record::{Cache, Layer, Record};

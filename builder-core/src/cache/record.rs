@@ -99,7 +99,7 @@ impl Cache {
         self.store.records().put(SAME, &key, layer)
     }
 
-    fn is_there(&self, layer: &Layer) -> bool {
+    pub(super) fn is_there(&self, layer: &Layer) -> bool {
         layer.origin.is_some()
             || self
                 .store

@@ -1,13 +1,18 @@
 //! COPY, ADD and WORKDIR: from looked-up sources to a layer in the store.
 
+use std::sync::Arc;
+
 use super::file::{Accounts, Archives, Target, copy, make_directory};
 use super::ground::{Ground, ground, shown};
 use super::inputs::Inputs;
 use super::job::Job;
 use super::layers::worker;
+use super::rebase::{Looks, Watched};
 use super::selection::Selection;
 use super::{FileError, SolveErrorKind};
-use crate::cache::{Cache, Layer};
+use crate::cache::{Cache, Layer, Placed};
+use crate::context::Tree;
+use crate::digest::Digest;
 use crate::export::LayerWriter;
 use crate::image::{Descriptor, media_type};
 use crate::layer::Written;
@@ -26,18 +31,20 @@ enum Needs {
 
 /// A linked layer stands by itself, as in BuildKit: what is below its destination is not looked at.
 fn needs(op: &CopyOp) -> Needs {
-    let by_name = |spec: &String| {
-        let mut names = spec.split(':').filter(|name| !name.is_empty());
-        names.any(|name| name.parse::<u32>().is_err())
-    };
     match (
         op.link && op.chmod.is_none(),
-        op.chown.as_ref().is_some_and(by_name),
+        op.chown.as_deref().is_some_and(is_named),
     ) {
         (false, _) => Needs::Tree,
         (true, true) => Needs::Accounts,
         (true, false) => Needs::Nothing,
     }
+}
+
+/// Whether an owner is given by a name that the image must know.
+fn is_named(spec: &str) -> bool {
+    let mut names = spec.split(':').filter(|name| !name.is_empty());
+    names.any(|name| name.parse::<u32>().is_err())
 }
 
 /// Copies `selection` onto `parent` and returns the layer.
@@ -46,6 +53,7 @@ pub(super) async fn run_copy(
     op: &CopyOp,
     parent: &[Layer],
     selection: Selection,
+    placed: Option<Digest>,
 ) -> Result<Layer, SolveErrorKind> {
     let needs = needs(op);
     let ground = match needs {
@@ -55,9 +63,10 @@ pub(super) async fn run_copy(
     };
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job, &parent, ground, needs, |target, accounts| {
+        let below = Below { ground, needs };
+        on_parent(&job, &parent, below, placed, |target, accounts| {
             let owner = match &op.chown {
-                Some(spec) => Some(owner(&job, accounts, spec)?),
+                Some(spec) => Some(accounts.owner(&job, spec)?),
                 None => None,
             };
             let archives = Archives {
@@ -76,6 +85,7 @@ pub(super) async fn run_mkdir(
     job: &Job,
     op: &MkdirOp,
     parent: &[Layer],
+    placed: Option<Digest>,
 ) -> Result<Layer, SolveErrorKind> {
     let ground = match parent {
         [] => None,
@@ -83,11 +93,13 @@ pub(super) async fn run_mkdir(
     };
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
     tokio::task::spawn_blocking(move || {
-        on_parent(&job, &parent, ground, Needs::Tree, |target, accounts| {
+        let needs = Needs::Tree;
+        let below = Below { ground, needs };
+        on_parent(&job, &parent, below, placed, |target, accounts| {
             let owner = if op.user.is_empty() {
                 (0, 0)
             } else {
-                owner(&job, accounts, &op.user)?
+                accounts.owner(&job, &op.user)?
             };
             make_directory(target, &op.path, owner)
         })
@@ -96,37 +108,75 @@ pub(super) async fn run_mkdir(
     .map_err(worker)?
 }
 
-/// Looks an owner up; a name that the image does not know is root, with a warning.
-fn owner(job: &Job, accounts: &Accounts, spec: &str) -> Result<(u32, u32), FileError> {
-    accounts.owner(spec, &mut |name| {
-        job.inputs.events.emit(Event::Warning {
-            vertex: Some(job.vertex),
-            line: None,
-            message: format!("the image knows no `{name}`: the files belong to root"),
-        });
-    })
+/// What a step stands on.
+struct Below {
+    ground: Option<Ground>,
+    needs: Needs,
+}
+
+/// The image's accounts, and a note of whom they were asked for.
+struct Owners {
+    accounts: Accounts,
+    looks: Arc<Looks>,
+}
+
+impl Owners {
+    /// Looks an owner up; a name that the image does not know is root, with a warning.
+    fn owner(&self, job: &Job, spec: &str) -> Result<(u32, u32), FileError> {
+        let mut unknown = false;
+        let owner = self.accounts.owner(spec, &mut |name| {
+            unknown = true;
+            job.inputs.events.emit(Event::Warning {
+                vertex: Some(job.vertex),
+                line: None,
+                message: format!("the image knows no `{name}`: the files belong to root"),
+            });
+        })?;
+        if is_named(spec) {
+            self.looks.owner(spec, owner, unknown);
+        }
+        Ok(owner)
+    }
 }
 
 fn on_parent(
     job: &Job,
     parent: &[Layer],
-    ground: Option<Ground>,
-    needs: Needs,
-    change: impl FnOnce(&mut Target, &Accounts) -> Result<(), FileError>,
+    Below { ground, needs }: Below,
+    placed: Option<Digest>,
+    change: impl FnOnce(&mut Target, &Owners) -> Result<(), FileError>,
 ) -> Result<Layer, SolveErrorKind> {
     let inputs = &job.inputs;
     let root = ground
         .map(|ground| shown(job, ground, parent))
         .transpose()?;
+    let looks = Arc::new(Looks::default());
     let below = root.map(|root| root.tree);
-    let accounts = Accounts::read(below.as_deref());
+    let owners = Owners {
+        accounts: Accounts::read(below.as_deref()),
+        looks: looks.clone(),
+    };
     let clamp = inputs.plan.source_date_epoch;
     let now = clamp.unwrap_or(inputs.options.now);
-    let mut target = Target::new(below.filter(|_| needs == Needs::Tree), now);
-    change(&mut target, &accounts)?;
+    let watched = below.filter(|_| needs == Needs::Tree).map(|tree| {
+        let looks = looks.clone();
+        Arc::new(Watched { tree, looks }) as Arc<dyn Tree>
+    });
+    // On nothing everything is made: that says nothing of what it would be on a tree.
+    let tells = needs != Needs::Tree || watched.is_some();
+    let mut target = Target::new(watched, now);
+    change(&mut target, &owners)?;
     let out = inputs.compressor.writer(job.leaves())?;
     let (out, written) = target.write(out, clamp)?;
-    keep_blob(inputs, out, &written, parent)
+    let layer = keep_blob(inputs, out, &written, parent)?;
+    if let Some(key) = placed.filter(|_| tells)
+        && let Some(looks) = looks.finish()
+    {
+        let layer = layer.clone();
+        let placed = Placed { layer, looks };
+        job.shared.cache.put_placed(&key, placed)?;
+    }
+    Ok(layer)
 }
 
 /// Puts a written layer into the store, or, where the same change was made before, returns the earlier layer.

@@ -11,6 +11,7 @@
 //! | proxy variables                            | no     | how the network is reached, not what is made |
 //! | values of secrets, files of cache mounts   | no     | must not, and cannot, shape a result         |
 //! | which variables are build args             | no     | the process cannot tell; reasons can         |
+//! | `SOURCE_DATE_EPOCH`, but as a variable     | no     | times of what a RUN made are told otherwise  |
 
 use std::sync::Arc;
 
@@ -43,6 +44,7 @@ pub(super) fn key(
         Op::Copy(copy) => copy_key(copy, shown, selected),
         Op::Mkdir(mkdir) => mkdir_key(mkdir),
     };
+    epoch(&mut key, plan, index);
     let below = plan.vertices[index].op.parent();
     let value = below.map_or_else(String::new, shown);
     match below.map(|below| &plan.vertices[below].op) {
@@ -56,6 +58,28 @@ pub(super) fn key(
         _ => key.field("the step before", value),
     };
     Some(key.finish())
+}
+
+/// Makes the key of what a COPY or a WORKDIR does, whatever it stands on.
+pub(super) fn placed(plan: &Plan, index: Input, selected: Selected<'_>) -> Option<Digest> {
+    let mut key = match &plan.vertices[index].op {
+        Op::Copy(copy) if selected.iter().any(Option::is_some) => {
+            copy_key(copy, &|_| String::new(), selected)
+        }
+        Op::Mkdir(mkdir) => mkdir_key(mkdir),
+        _ => return None,
+    };
+    epoch(&mut key, plan, index);
+    Some(key.finish().digest)
+}
+
+/// Layers that are written from files have the times of those, clamped to `SOURCE_DATE_EPOCH`.
+fn epoch(key: &mut KeyHasher, plan: &Plan, index: Input) {
+    if let (Some(seconds), Op::Copy(_) | Op::Mkdir(_)) =
+        (plan.source_date_epoch, &plan.vertices[index].op)
+    {
+        key.field("SOURCE_DATE_EPOCH", seconds.to_string());
+    }
 }
 
 fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
@@ -178,14 +202,18 @@ fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHashe
         keep_git_dir,
         is_add: _,
     } = copy;
-    let mut key = KeyHasher::new("copy/2");
+    let mut key = KeyHasher::new("copy/3");
     key.field("destination", dest);
     key.field("chown", chown.as_deref().unwrap_or_default());
     key.field("chmod", format!("{chmod:?}"));
-    key.field(
-        "options",
-        format!("{link} {parents} {unpack} {keep_git_dir}"),
-    );
+    for (name, given) in [
+        ("--link", link),
+        ("--parents", parents),
+        ("--unpack", unpack),
+        ("--keep-git-dir", keep_git_dir),
+    ] {
+        key.field(name, given.to_string());
+    }
     key.field("checksum", checksum.as_deref().unwrap_or_default());
     match selected.first().and_then(Option::as_ref) {
         // What was selected says more than how: a pattern that finds the same files makes the same layer.

@@ -5,7 +5,8 @@
 //!                                                                        │ each vertex, when its inputs are there
 //!                                                                        ▼
 //!                             content key ─▶ record found? ─yes─▶ cached
-//!                                                  └─no─▶ run it ─▶ same change as before? ─▶ keep that layer
+//!                                                  └─no─▶ all that it looks at on its base as before? ─▶ keep that layer (`rebase`)
+//!                                                            └─no─▶ run it ─▶ same change as before? ─▶ keep that layer
 //! ```
 //!
 //! A vertex whose definition key has a record needs none of its inputs: nothing is fetched, unpacked or run for
@@ -32,6 +33,7 @@ mod keys;
 mod layered_tree;
 mod layers;
 mod listed_tree;
+mod rebase;
 mod remotes;
 mod result;
 mod run_step;

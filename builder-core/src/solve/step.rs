@@ -11,7 +11,7 @@ use super::remotes::Remotes;
 use super::scheduler::{expect, finished, id};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{KnownTree, view};
-use super::{SolveErrorKind, file_step, keys, run_step, shared};
+use super::{SolveErrorKind, file_step, keys, rebase, run_step, shared};
 use crate::cache::{Came, Key, Layer, Record};
 use crate::digest::Digest;
 use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
@@ -81,6 +81,35 @@ async fn step_in_slot(
         }
         return Ok(Arc::new(record.layers));
     }
+    let placed = rebase::key(job, index, selection.as_ref());
+    if !forced
+        && !inputs.options.no_cache
+        && let Some(placed) = &placed
+        && let Some(layer) = rebase::find(job, &vertex.op, placed, parent).await?
+    {
+        let mut layers = parent.to_vec();
+        layers.push(layer);
+        let record = Record {
+            layers,
+            key: Some(content.digest),
+            step: vertex.name.clone(),
+        };
+        if !inputs.shared.is_lost(&record) {
+            inputs.events.emit(Event::Cached { vertex: id(index) });
+            if let Some(layer) = record.layers.last() {
+                cache.put_same(parent, layer)?;
+            }
+            let keys = std::iter::once(&content).chain(definition);
+            let keys: Vec<&Digest> = keys.map(|key| &key.digest).collect();
+            cache.put_all(&keys, &record)?;
+            cache.put_parts(&content)?;
+            history.hit(index, Came::Rebased, record.key);
+            if job.leaves() {
+                expect(inputs, &record.layers);
+            }
+            return Ok(Arc::new(record.layers));
+        }
+    }
     inputs.events.emit(Event::Started { vertex: id(index) });
     let why = history.why(inputs, index, &content, &job.shared.definitions);
     inputs.events.emit(Event::Missed {
@@ -92,9 +121,9 @@ async fn step_in_slot(
     let layer = match (&vertex.op, selection) {
         (Op::Run(run), _) => run_step::run(job, run, parent).await?,
         (Op::Copy(copy), Some(selection)) => {
-            file_step::run_copy(job, copy, parent, selection).await?
+            file_step::run_copy(job, copy, parent, selection, placed).await?
         }
-        (Op::Mkdir(mkdir), _) => file_step::run_mkdir(job, mkdir, parent).await?,
+        (Op::Mkdir(mkdir), _) => file_step::run_mkdir(job, mkdir, parent, placed).await?,
         _ => return Err(SolveErrorKind::Cancelled),
     };
     let mut layers = parent.to_vec();
