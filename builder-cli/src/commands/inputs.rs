@@ -60,7 +60,12 @@ pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build
     if let Some(seconds) = environment.source_date_epoch()? {
         build = build.source_date_epoch(seconds);
     }
-    let client = registries(inputs.registries_conf, inputs.authfile, environment)?;
+    let client = registries(
+        inputs.registries_conf,
+        inputs.authfile,
+        inputs.certs_dir,
+        environment,
+    )?;
     Ok(build
         .network(match inputs.network {
             Network::Default => NetworkMode::Default,
@@ -74,17 +79,28 @@ pub(super) fn request(inputs: Inputs, environment: &Environment) -> Result<Build
 pub(super) fn registries(
     conf: Option<PathBuf>,
     authfile: Option<PathBuf>,
+    certs_dir: Option<PathBuf>,
     environment: &Environment,
 ) -> Result<ClientOptions, Failure> {
     let wrong = |error: builder_core::registry::RegistryError| Failure::usage(error.to_string());
     let registries = environment.registries_files(conf)?;
     let auth_files = environment.auth_files(authfile)?;
     let credentials = AuthFiles::load(&auth_files).map_err(wrong)?;
+    let mut certificates = environment.certificate_dirs();
+    if let Some(dir) = certs_dir {
+        if !dir.is_dir() {
+            let dir = dir.display();
+            return Err(Failure::usage(format!(
+                "--certs-dir {dir}: no such directory"
+            )));
+        }
+        certificates.0.insert(0, dir);
+    }
     Ok(ClientOptions {
         registries: Registries::load(&registries).map_err(wrong)?,
         credentials: Arc::new(credentials.helpers(environment.program_dirs())),
         ca_certificates: environment.ca_certificates(),
-        certificates: environment.certificate_dirs(),
+        certificates,
         proxies: environment.proxies(),
         ..ClientOptions::default()
     })

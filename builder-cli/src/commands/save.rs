@@ -30,7 +30,7 @@ pub(super) fn run(args: SaveArgs, environment: &Environment) -> Result<(), Failu
             "--output: there is no directory {parent}"
         )));
     }
-    let options = registries(None, None, environment)?;
+    let options = registries(None, None, None, environment)?;
     let images = open_with(args.store, options, environment)?;
     // Says nothing unless there is something to fetch.
     with_progress(false, environment, async |events| {

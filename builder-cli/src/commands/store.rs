@@ -52,16 +52,12 @@ pub(super) fn options(
     creds: Option<(&str, &str)>,
     environment: &Environment,
 ) -> Result<ClientOptions, Failure> {
-    let mut options = registries(args.registries_conf, args.authfile, environment)?;
-    if let Some(dir) = args.certs_dir {
-        if !dir.is_dir() {
-            let dir = dir.display();
-            return Err(Failure::usage(format!(
-                "--certs-dir {dir}: no such directory"
-            )));
-        }
-        options.certificates.0.insert(0, dir);
-    }
+    let mut options = registries(
+        args.registries_conf,
+        args.authfile,
+        args.certs_dir,
+        environment,
+    )?;
     if let Some((host, text)) = creds {
         options = with_creds(options, host, text)?;
     }

@@ -242,7 +242,7 @@ impl Inner {
                         0 => format!("nothing came for {all:?}"),
                         n => format!("{what} came too slowly, {n} bytes in {all:?}"),
                     };
-                    return Err(unreachable(&endpoint.host, NoAnswer { cause, retry: true }));
+                    return Err(unreachable(&endpoint.host, NoAnswer::new(cause, true)));
                 }
                 Err(error) => return Err(unreachable(&endpoint.host, error)),
             }
@@ -251,10 +251,11 @@ impl Inner {
 }
 
 pub(super) fn unreachable(host: &str, error: NoAnswer) -> Trouble {
+    let (host, cause) = (host.to_owned(), error.cause);
     Trouble {
-        error: RegistryError::Unreachable {
-            host: host.to_owned(),
-            cause: error.cause,
+        error: match error.distrust {
+            Some(why) => RegistryError::Untrusted { host, cause, why },
+            None => RegistryError::Unreachable { host, cause },
         },
         retry: error.retry,
         asked: None,

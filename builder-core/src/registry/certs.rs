@@ -6,6 +6,11 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+
+use super::trust::Pair;
+
 /// The directories, the user's own first. Nothing is read before a host is spoken to with TLS.
 #[derive(Debug, Clone, Default)]
 pub struct CertificateDirs(pub Vec<PathBuf>);
@@ -62,7 +67,7 @@ impl Certificates {
         !self.authorities.is_empty()
     }
 
-    pub(super) fn authorities(&self) -> Result<Vec<reqwest::Certificate>, String> {
+    pub(super) fn authorities(&self) -> Result<Vec<CertificateDer<'static>>, String> {
         let mut all = Vec::new();
         for path in &self.authorities {
             all.extend(authorities(path)?);
@@ -71,7 +76,7 @@ impl Certificates {
     }
 
     /// Returns who we are to the host, where a pair says.
-    pub(super) fn identity(&self) -> Result<Option<reqwest::Identity>, String> {
+    pub(super) fn pair(&self) -> Result<Option<Pair>, String> {
         if let Some(path) = &self.widowed {
             return Err(format!(
                 "{}: a client certificate is a pair of files, NAME.cert and NAME.key, and the other is missing",
@@ -81,10 +86,29 @@ impl Certificates {
         let Some((certificate, key)) = &self.pair else {
             return Ok(None);
         };
+        // The error could quote a key: only the place is told.
+        let wrong = || {
+            format!(
+                "{}: it and its key are no pair of PEM files",
+                certificate.display()
+            )
+        };
+        let chain = authorities(certificate).map_err(|_| wrong())?;
+        let key = PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|_| wrong())?;
+        Ok(Some((chain, key)))
+    }
+
+    /// The same, for a client that looks at no certificate itself.
+    pub(super) fn identity(&self) -> Result<Option<reqwest::Identity>, String> {
+        if self.pair()?.is_none() {
+            return Ok(None);
+        }
+        let Some((certificate, key)) = &self.pair else {
+            return Ok(None);
+        };
         let mut pem = read(certificate)?;
         pem.push(b'\n');
         pem.extend(read(key)?);
-        // The error could quote a key: only the place is told.
         let identity = reqwest::Identity::from_pem(&pem).map_err(|_| {
             format!(
                 "{}: it and its key are no pair of PEM files",
@@ -95,11 +119,11 @@ impl Certificates {
     }
 }
 
-/// Reads a PEM file of authorities.
-pub(super) fn authorities(path: &Path) -> Result<Vec<reqwest::Certificate>, String> {
+/// Reads a PEM file of certificates.
+pub(super) fn authorities(path: &Path) -> Result<Vec<CertificateDer<'static>>, String> {
     let named = |why: &str| format!("{}: {why}", path.display());
-    let certificates = reqwest::Certificate::from_pem_bundle(&read(path)?)
-        .map_err(|_| named("not a PEM file of certificates"))?;
+    let found: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(&read(path)?).collect();
+    let certificates = found.map_err(|_| named("not a PEM file of certificates"))?;
     match certificates.is_empty() {
         true => Err(named("no certificate in it")),
         false => Ok(certificates),

@@ -3,6 +3,7 @@
 use std::io;
 use std::path::PathBuf;
 
+use super::Distrust;
 use crate::digest::Digest;
 use crate::image::{DocumentError, Platform};
 use crate::store::StoreError;
@@ -23,6 +24,8 @@ pub enum RegistryError {
         host: String,
         reason: String,
     },
+    #[error("{host} does not take this user name and password")]
+    WrongLogin { host: String },
     #[error(
         "{host} needs credentials, and the helper `{helper}`, which keeps them, does not give them: {why}"
     )]
@@ -33,6 +36,12 @@ pub enum RegistryError {
     },
     #[error("cannot reach {host}: {cause}")]
     Unreachable { host: String, cause: String },
+    #[error("the certificate of {host} is not trusted: {cause}")]
+    Untrusted {
+        host: String,
+        cause: String,
+        why: Distrust,
+    },
     #[error("{host} answers {status} for {what}: {reason}")]
     Status {
         what: String,
@@ -162,6 +171,19 @@ impl RegistryError {
                 "the image was kept without its layers; build it again, or push the layer there again"
                     .to_owned(),
             ),
+            RegistryError::Untrusted { host, why, .. } => match why {
+                Distrust::Unknown => Some(format!(
+                    "put the certificate of its authority, or its own where nobody else has signed it, into \
+                     /etc/containers/certs.d/{host}/ca.crt (~/.config/containers/certs.d/ and /etc/docker/certs.d/ do as \
+                     well, or any DIR with `--certs-dir DIR`)"
+                )),
+                Distrust::OtherName => Some(
+                    "its names are those of its subjectAltName alone: \
+                     `openssl req -x509 -addext subjectAltName=DNS:HOST` (IP:ADDRESS for an address)"
+                        .to_owned(),
+                ),
+                Distrust::Other => None,
+            },
             RegistryError::Unreachable { .. } => Some(
                 "is the network there? A mirror can be named in registries.conf (`--registries-conf`), and a base on \
                  disk with `--build-context NAME=oci-layout://PATH`"

@@ -325,7 +325,7 @@ impl Arriving<'_> {
                         "the connection ended after {} of {size} bytes",
                         self.download.done()
                     );
-                    return Ok(Some(NoAnswer { cause, retry: true }));
+                    return Ok(Some(NoAnswer::new(cause, true)));
                 }
                 Err(error) => return Ok(Some(error)),
             };
@@ -334,7 +334,7 @@ impl Arriving<'_> {
             if window.elapsed() >= patience {
                 if came < LEAST_BYTES {
                     let cause = format!("only {came} bytes came in {patience:?}");
-                    return Ok(Some(NoAnswer { cause, retry: true }));
+                    return Ok(Some(NoAnswer::new(cause, true)));
                 }
                 (window, came) = (Instant::now(), 0);
             }

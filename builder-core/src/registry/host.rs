@@ -7,6 +7,7 @@ use reqwest::{Method, StatusCode, Url};
 
 use super::attempts::{Attempts, Trouble, retry_after};
 use super::auth::{self, Challenge};
+use super::call::unreachable;
 use super::client::{Inner, lock};
 use super::transport::{Body, Call, is_loopback, is_transient};
 use super::{Endpoint, RegistryError};
@@ -58,6 +59,9 @@ impl Inner {
             };
             let response = match self.http.send(call, lenient(endpoint)).await? {
                 Ok(response) => response,
+                Err(error) if error.distrust.is_some() => {
+                    return Err(unreachable(&endpoint.host, error));
+                }
                 Err(error) => {
                     causes.push(format!("{scheme}: {}", error.cause));
                     // The other scheme helps where this one is not understood, and only there.

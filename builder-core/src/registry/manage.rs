@@ -166,7 +166,12 @@ impl Client {
         let mut endpoint = self.inner.options.registries.push_endpoint(&reference)?;
         endpoint.repository.clear();
         let request = Request::new(Method::GET, "", host);
-        self.inner.call(&endpoint, &request).await.map(drop)
+        match self.inner.call(&endpoint, &request).await {
+            Err(RegistryError::Unauthorized { host, .. }) => {
+                Err(RegistryError::WrongLogin { host })
+            }
+            answer => answer.map(drop),
+        }
     }
 
     /// Adds an entry to the tag that stands in for a list of referrers.

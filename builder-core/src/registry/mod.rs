@@ -25,6 +25,7 @@
 //! | `client`                  | what is a client made from?                                   |
 //! | `host`, `auth`, `token`   | how is a registry spoken to, and who are we to it?            |
 //! | `credentials`, `helper`, `login`, `certs` | what proves it, and where is that kept?       |
+//! | `trust`                   | which certificates of theirs are taken?                       |
 //! | `transport`, `part`       | one exchange                                                  |
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
 //! | `pull`, `tree`, `fetch`, `push`, `upload`, `parts`, `manage`, `origins`, `held` | what is asked for        |
@@ -58,6 +59,7 @@ mod short_names;
 mod token;
 mod transport;
 mod tree;
+mod trust;
 mod upload;
 mod web;
 
@@ -80,3 +82,4 @@ pub use parts::Came;
 pub use pull::{Resolved, Source};
 pub use push::{Contents, Push, Pushed};
 pub use tree::Tree;
+pub use trust::Distrust;

@@ -11,6 +11,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::certs::Certificates;
 use super::part::Part;
+use super::trust::{self, Distrust, distrust};
 use super::{ClientOptions, RegistryError};
 
 const MAX_REDIRECTS: usize = 10;
@@ -51,6 +52,18 @@ pub(super) struct NoAnswer {
     pub cause: String,
     /// Whether another attempt may do better.
     pub retry: bool,
+    /// The other end's certificate was refused.
+    pub distrust: Option<Distrust>,
+}
+
+impl NoAnswer {
+    pub(super) fn new(cause: String, retry: bool) -> Self {
+        NoAnswer {
+            cause,
+            retry,
+            distrust: None,
+        }
+    }
 }
 
 /// Clients, each made when it is first needed: one that verifies certificates needs those of the system, which a
@@ -110,10 +123,7 @@ impl Http {
             let downgrade = call.url.scheme() == "https" && target.scheme() != "https";
             if !matches!(target.scheme(), "http" | "https") || downgrade && !insecure {
                 let cause = format!("redirect to a {} address is refused", target.scheme());
-                return Ok(Err(NoAnswer {
-                    cause,
-                    retry: false,
-                }));
+                return Ok(Err(NoAnswer::new(cause, false)));
             }
             if target.origin() != call.url.origin() {
                 call.headers.remove(AUTHORIZATION);
@@ -124,10 +134,8 @@ impl Http {
             }
             call.url = target;
         }
-        Ok(Err(NoAnswer {
-            cause: format!("more than {MAX_REDIRECTS} redirects"),
-            retry: false,
-        }))
+        let cause = format!("more than {MAX_REDIRECTS} redirects");
+        Ok(Err(NoAnswer::new(cause, false)))
     }
 
     /// One request, one answer's head. Time passes only while nothing of the body moves.
@@ -194,10 +202,7 @@ pub(super) async fn chunk(
 }
 
 fn silence(patience: Duration) -> NoAnswer {
-    NoAnswer {
-        cause: format!("nothing came for {patience:?}"),
-        retry: true,
-    }
+    NoAnswer::new(format!("nothing came for {patience:?}"), true)
 }
 
 /// Whether an answer of this status may be better another time.
@@ -223,6 +228,7 @@ pub(super) fn no_answer(error: reqwest::Error) -> NoAnswer {
     NoAnswer {
         cause,
         retry: !hopeless,
+        distrust: distrust(&error),
     }
 }
 
@@ -271,41 +277,33 @@ fn build(
                 builder = builder.proxy(proxy.no_proxy(except));
             }
         }
-        match certificates
-            .map(Certificates::identity)
-            .transpose()?
-            .flatten()
-        {
-            Some(identity) => Ok(builder.identity(identity)),
-            None => Ok(builder),
-        }
+        Ok(builder)
     };
     if !verify {
-        return start()?
+        let identity = certificates.map(Certificates::identity).transpose()?;
+        let builder = match identity.flatten() {
+            Some(identity) => start()?.identity(identity),
+            None => start()?,
+        };
+        return builder
             .tls_danger_accept_invalid_certs(true)
             .tls_danger_accept_invalid_hostnames(true)
             .build()
             .map_err(|it| no_answer(it).cause);
     }
-    let mut extra = Vec::new();
+    let mut named = Vec::new();
     for path in &options.ca_certificates {
-        extra.extend(super::certs::authorities(path)?);
+        named.extend(super::certs::authorities(path)?);
     }
+    let mut pair = None;
     if let Some(found) = certificates {
-        extra.extend(found.authorities()?);
+        named.extend(found.authorities()?);
+        pair = found.pair()?;
     }
-    let merged = match extra.is_empty() {
-        true => start()?,
-        false => start()?.tls_certs_merge(extra.clone()),
-    };
-    match merged.build() {
-        // A minimal machine has no authorities of its own: those that were named will do.
-        Err(_) if !extra.is_empty() => start()?
-            .tls_certs_only(extra)
-            .build()
-            .map_err(|it| no_answer(it).cause),
-        built => built.map_err(|it| no_answer(it).cause),
-    }
+    start()?
+        .tls_backend_preconfigured(trust::config(named, pair)?)
+        .build()
+        .map_err(|it| no_answer(it).cause)
 }
 
 #[cfg(test)]

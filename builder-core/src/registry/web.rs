@@ -7,6 +7,7 @@ use reqwest::header::HeaderMap;
 use reqwest::{Method, Response, Url};
 
 use super::attempts::{Attempts, Trouble, retry_after};
+use super::call::unreachable;
 use super::transport::{self, Body, Call, is_transient};
 use super::{Client, RegistryError};
 
@@ -43,14 +44,7 @@ impl Client {
                     }
                 }
                 Ok(answer) => return Ok(answer),
-                Err(silent) => Trouble {
-                    error: RegistryError::Unreachable {
-                        host,
-                        cause: silent.cause,
-                    },
-                    retry: silent.retry,
-                    asked: None,
-                },
+                Err(silent) => unreachable(&host, silent),
             };
             attempts.again(trouble).await?;
         }

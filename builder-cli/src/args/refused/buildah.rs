@@ -57,13 +57,6 @@ pub(super) const BUILD: &[Row] = &[
     ),
     Row::new("build", "cap-add", None, true, CAPABILITIES),
     Row::new("build", "cap-drop", None, true, CAPABILITIES),
-    Row::new(
-        "build",
-        "cert-dir",
-        None,
-        true,
-        "is not supported: certificates are read from /etc/docker/certs.d and /etc/containers/certs.d",
-    ),
     Row::new("build", "cgroupns", None, true, OWN_NAMESPACES),
     Row::new(
         "build",

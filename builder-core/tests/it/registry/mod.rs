@@ -271,10 +271,7 @@ async fn passwords_and_certificates_count() {
     for credential in [None, Some(Credential::of(USER, WRONG))] {
         let client = with(credential, certs.clone());
         let error = client.check_login(&host).await.expect_err("wrong");
-        assert!(
-            matches!(error, RegistryError::Unauthorized { .. }),
-            "{error}"
-        );
+        assert!(matches!(error, RegistryError::WrongLogin { .. }), "{error}");
         assert!(!format!("{error} {error:?} {client:?}").contains(WRONG));
         let place = Place::new();
         let image = place.image(&mut Random(3), &[10]);

@@ -41,6 +41,21 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// One that nobody but itself has signed, as `openssl req -x509` makes it: an authority, too.
+    fn own(name: &str) -> Self {
+        let mut params = CertificateParams::new(vec![name.to_owned()]).expect("params");
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let key = KeyPair::generate().expect("key");
+        let certificate = params.self_signed(&key).expect("certificate").pem();
+        Identity {
+            authority: certificate.clone(),
+            certificate,
+            key: key.serialize_pem(),
+        }
+    }
+}
+
 /// A running registry; it ends when it is dropped.
 pub(crate) struct Registry {
     pub address: SocketAddr,
@@ -59,21 +74,25 @@ impl Drop for Registry {
 impl Registry {
     /// Starts one; `None`, and a line that says so, where it is not installed.
     pub(crate) fn start(test: &str) -> Option<Registry> {
-        Self::start_with(test, false)
+        Self::start_with(test, Identity::new(), false)
     }
 
     /// Starts one that speaks with nobody whose certificate its authority has not signed.
     pub(crate) fn demanding_certificates(test: &str) -> Option<Registry> {
-        Self::start_with(test, true)
+        Self::start_with(test, Identity::new(), true)
     }
 
-    fn start_with(test: &str, demands_certificates: bool) -> Option<Registry> {
+    /// Starts one whose certificate is its own authority, for the host `name`.
+    pub(crate) fn with_own_certificate(test: &str, name: &str) -> Option<Registry> {
+        Self::start_with(test, Identity::own(name), false)
+    }
+
+    fn start_with(test: &str, identity: Identity, demands_certificates: bool) -> Option<Registry> {
         if !installed("docker-registry") {
             skip(test, "docker-registry");
             return None;
         }
         let dir = tempfile::tempdir().expect("temp dir");
-        let identity = Identity::new();
         let write = |name: &str, text: &str| {
             let path = dir.path().join(name);
             fs::write(&path, text).expect("write");

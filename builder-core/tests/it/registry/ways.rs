@@ -180,3 +180,40 @@ async fn a_registry_that_demands_a_certificate_gets_that_of_certs_d() {
     assert_eq!(digest, image.digest);
     assert!(!format!("{client:?}").contains("PRIVATE KEY"));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_certificate_that_is_its_own_authority_is_taken_from_certs_d_alone() {
+    let names = ["127.0.0.1", "other.test"].map(|name| {
+        Registry::with_own_certificate("registry/own-certificate", name).map(|it| (name, it))
+    });
+    let [Some((_, ours)), Some((_, misnamed))] = names else {
+        return;
+    };
+    let place = Place::new();
+    let image = place.image(&mut Random(7), &[1000]);
+    let refused = |error: RegistryError| {
+        assert!(matches!(error, RegistryError::Untrusted { .. }), "{error}");
+        error.hint().expect("a hint")
+    };
+    for registry in [&ours, &misnamed] {
+        let host = registry.address.to_string();
+        let name = format!("{host}/a:1").parse().expect("name");
+        let dir = tempfile::tempdir().expect("temp dir");
+        let client = Client::new(options(registry, dir.path(), &host, Proxies::default()));
+        let pushed = push(&client, &place, &name, &image).await;
+        if registry.address == misnamed.address {
+            let hint = refused(pushed.expect_err("another host's certificate"));
+            assert!(hint.contains("subjectAltName"), "{hint}");
+            continue;
+        }
+        pushed.expect("push");
+        let digest = Place::new().pull(&client, &name).await.expect("pull");
+        assert_eq!(digest, image.digest);
+
+        // Another of the same name and kind is not that which was named.
+        let other = Client::new(options(&misnamed, dir.path(), &host, Proxies::default()));
+        let error = Place::new().pull(&other, &name).await;
+        let hint = refused(error.expect_err("nobody's certificate"));
+        assert!(hint.contains(&format!("certs.d/{host}/ca.crt")), "{hint}");
+    }
+}
