@@ -317,6 +317,14 @@ impl Run<'_> {
                 for (depth, field) in path.iter().enumerate() {
                     match value.get(field) {
                         Some(found) => value = found,
+                        None if !matches!(value, Value::Object(_) | Value::Null) => {
+                            let parent = path[..depth].join(".");
+                            return Err(format!(
+                                "there is no field `.{}`: `.{parent}` is {}",
+                                path[..=depth].join("."),
+                                kind(value)
+                            ));
+                        }
                         None if self.strict || depth == 0 && std::ptr::eq(dot, self.root) => {
                             return Err(unknown(field, value));
                         }
@@ -326,6 +334,17 @@ impl Run<'_> {
                 Ok(value.clone())
             }
         }
+    }
+}
+
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "nothing",
+        Value::Bool(_) => "true or false",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a text",
+        Value::Array(_) => "a list: `index` and `range` are for its items",
+        Value::Object(_) => "a map",
     }
 }
 
@@ -470,10 +489,21 @@ mod tests {
 
     #[test]
     fn what_is_not_supported_is_named() {
-        let value = json!({"ID": "abc", "Config": {}});
+        let value = json!({"ID": "abc", "Config": {}, "Tags": ["a"]});
         for (text, strict, expected) in [
-            ("{{.Id}}", false, "no field `.Id`; there are: ID, Config"),
+            (
+                "{{.Id}}",
+                false,
+                "no field `.Id`; there are: ID, Config, Tags",
+            ),
             ("{{.Config.Env}}", true, "no field `.Env`"),
+            ("{{.ID.x}}", false, "no field `.ID.x`: `.ID` is a text"),
+            (
+                "{{range .Tags}}{{.x}}{{end}}",
+                false,
+                "no field `.x`: `.` is a text",
+            ),
+            ("{{json .Tags.x}}", false, "`.Tags` is a list"),
             ("{{with .ID}}x{{end}}", false, "`with` is not supported"),
             ("{{eq .ID 1}}", false, "`eq` is not supported"),
             ("{{$x := .ID}}", false, "`$x`"),

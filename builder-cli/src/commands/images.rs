@@ -10,6 +10,7 @@ use crate::exit::Failure;
 use crate::render::{self, table, units};
 
 const NONE: &str = "<none>";
+const UNKNOWN: &str = "N/A";
 
 pub(super) fn run(args: ImagesArgs, environment: &Environment) -> Result<(), Failure> {
     let mut filters = Vec::new();
@@ -59,13 +60,19 @@ fn value(row: &Row, whole: bool, now: i64) -> Value {
         .filter(|it| name.is_some_and(|name| name.repository() == it.repository()))
         .find_map(|it| it.digest());
     let created = row.created();
+    let size = units::size(row.image.size());
+    // There are no containers here, and Docker too tells what is shared in `system df` alone.
     json!({
+        "Containers": UNKNOWN,
         "CreatedAt": created.map_or(NONE.to_owned(), units::at),
         "CreatedSince": created.map_or("N/A".to_owned(), |at| units::since(now - at)),
         "Digest": digest.map_or(NONE.to_owned(), |it| it.to_string()),
         "ID": id(row.image.id(), whole),
         "Repository": repository,
-        "Size": units::size(row.image.size()),
+        "SharedSize": UNKNOWN,
+        "Size": size,
         "Tag": tag.unwrap_or(NONE),
+        "UniqueSize": UNKNOWN,
+        "VirtualSize": size,
     })
 }

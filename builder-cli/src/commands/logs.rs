@@ -50,7 +50,7 @@ pub(super) fn run(args: LogsArgs, environment: &Environment) -> Result<(), Failu
         }
     }
     match std::io::stdout().is_terminal() {
-        true => render::result(&render::for_terminal(&out)),
+        true => render::result_bytes(render::for_terminal(&out).as_bytes()),
         false => render::result_bytes(&out),
     }
 }

@@ -44,6 +44,15 @@ pub(super) fn visible(line: &[u8]) -> String {
     line.chars().map(picture).collect()
 }
 
+/// What a terminal may be shown of a text of several lines, none of it drawn over: an image's words are a stranger's.
+pub(super) fn harmless(text: &str) -> String {
+    let shown = |c| match c {
+        '\n' => c,
+        _ => picture(c),
+    };
+    text.chars().map(shown).collect()
+}
+
 /// As [`visible`], but colours (SGR sequences) stay, and end with the line.
 pub(super) fn coloured(line: &[u8]) -> String {
     let line = String::from_utf8_lossy(line);
@@ -158,6 +167,16 @@ mod tests {
             (b"10%\r50%\r", "50%"),
         ] {
             assert_eq!(coloured(line), expected);
+        }
+        for (text, expected) in [
+            ("a\tb\n한 é\n", "a\tb\n한 é\n"),
+            (
+                "\x1b]0;mine\x07\r\x1b[2J",
+                "\u{241b}]0;mine\u{2407}\u{240d}\u{241b}[2J",
+            ),
+            ("\u{9b}31m\u{202e}\u{7f}", "\u{fffd}31m\u{fffd}\u{2421}"),
+        ] {
+            assert_eq!(harmless(text), expected);
         }
         for (text, columns, expected) in [("abc", 2, "ab"), ("한국", 3, "한"), ("a\tb", 9, "a b")]
         {

@@ -17,7 +17,7 @@ pub(crate) mod table;
 mod tty;
 pub(crate) mod units;
 
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
@@ -178,9 +178,12 @@ pub(crate) fn for_terminal(bytes: &[u8]) -> String {
         .collect()
 }
 
-/// Prints what a command was asked for.
+/// Prints what a command was asked for; on a terminal, made harmless for it.
 pub(crate) fn result(text: &str) -> Result<(), Failure> {
-    result_bytes(text.as_bytes())
+    match std::io::stdout().is_terminal() {
+        true => result_bytes(lines::harmless(text).as_bytes()),
+        false => result_bytes(text.as_bytes()),
+    }
 }
 
 /// Prints bytes as they are.
@@ -196,7 +199,7 @@ pub(crate) fn result_bytes(bytes: &[u8]) -> Result<(), Failure> {
 
 /// Tells something beside the result.
 pub(crate) fn note(text: &str) {
-    progress(text.as_bytes());
+    progress(lines::harmless(text).as_bytes());
 }
 
 /// One write, so that lines of several processes do not mix.

@@ -200,3 +200,40 @@ fn a_build_that_fails_opens_a_shell() {
     terminal.await_text("step made 2");
     assert_eq!(terminal.end("exit 3"), Some(1));
 }
+
+#[test]
+fn the_words_of_an_image_do_not_steer_the_terminal() {
+    if !fixture::has("setsid") {
+        fixture::skip("terminal", "setsid (Debian package util-linux)");
+        return;
+    }
+    let dir = fixture::temp_dir();
+    let dockerfile = "FROM scratch\nLABEL said=\"\u{1b}]0;mine\u{7}\"\nCOPY Dockerfile /\n";
+    fixture::write_files(dir.path(), &[("Dockerfile", dockerfile)]);
+    let program = |arguments: &[&str]| {
+        let mut command = Command::new(fixture::program());
+        command
+            .args(arguments)
+            .arg("--root")
+            .arg(dir.path().join("store"));
+        command
+    };
+    let mut build = program(&["build", "-q", "-t", "odd:1"]);
+    fixture::run(build.arg(dir.path())).ok();
+    for arguments in [
+        &["inspect", "-f", "{{.Config.Labels.said}}", "odd:1"][..],
+        &[
+            "history",
+            "--no-trunc",
+            "--format",
+            "{{.CreatedBy}}",
+            "odd:1",
+        ],
+    ] {
+        let command = program(arguments);
+        let mut terminal = Terminal::start(&command);
+        terminal.await_text("\u{241b}]0;mine\u{2407}");
+        let ran = fixture::run(&mut program(arguments)).ok();
+        assert!(ran.stdout.contains("\u{1b}]0;mine\u{7}"), "{arguments:?}");
+    }
+}
