@@ -40,6 +40,9 @@ pub(crate) struct PullArgs {
     /// Platform of the image [default: this machine's]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
+    /// Pull an index whole, attestations too: a push then sends the same
+    #[arg(long, conflicts_with = "platform")]
+    pub(crate) all_platforms: bool,
     /// Print nothing but the image's name
     #[arg(short, long)]
     pub(crate) quiet: bool,
@@ -200,7 +203,7 @@ pub(crate) struct LoadArgs {
     /// Archive or layout to read, of Docker's kind or OCI's, gzip and zstd too [default: standard input]
     #[arg(short, long, value_name = "FILE")]
     pub(crate) input: Option<PathBuf>,
-    /// Platform to take from an index [default: this machine's]
+    /// Platform to take from an index [default: all of it; this machine's, where not all is there]
     #[arg(long, value_name = "OS/ARCH")]
     pub(crate) platform: Option<String>,
     /// Print nothing but errors

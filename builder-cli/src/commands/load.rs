@@ -9,7 +9,9 @@ use crate::exit::Failure;
 use crate::render;
 
 pub(super) fn run(args: LoadArgs, environment: &Environment) -> Result<(), Failure> {
-    let platform = platform(args.platform.as_deref())?;
+    let text = args.platform.as_deref();
+    let platform = text.map(|it| platform(Some(it))).transpose()?;
+    let platform = platform.as_ref();
     let stdin = std::io::stdin();
     if args.input.is_none() && stdin.is_terminal() {
         return Err(Failure::usage(
@@ -18,8 +20,8 @@ pub(super) fn run(args: LoadArgs, environment: &Environment) -> Result<(), Failu
     }
     let images = open(args.store, environment)?;
     let loaded = match &args.input {
-        Some(path) => images.load(path, &platform)?,
-        None => images.load_stream(&mut stdin.lock(), &platform)?,
+        Some(path) => images.load(path, platform)?,
+        None => images.load_stream(&mut stdin.lock(), platform)?,
     };
     if args.quiet {
         return Ok(());

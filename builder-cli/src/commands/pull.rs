@@ -18,7 +18,8 @@ pub(super) fn run(args: PullArgs, environment: &Environment) -> Result<(), Failu
             "--all-tags takes a repository: leave the tag out",
         ));
     }
-    let platform = platform(args.platform.as_deref())?;
+    let text = args.platform.as_deref();
+    let platform = text.map(|it| platform(Some(it))).transpose()?;
     let mut options = options(args.registry, None, environment)?;
     if let Some(creds) = &args.creds {
         let host = host(&options, &wanted)?;
@@ -32,7 +33,10 @@ pub(super) fn run(args: PullArgs, environment: &Environment) -> Result<(), Failu
         };
         let mut all = Vec::new();
         for name in names {
-            all.push(images.pull(&name, &platform, &events).await?);
+            all.push(match args.all_platforms {
+                true => images.pull_all_platforms(&name, &events).await?,
+                false => images.pull(&name, platform.as_ref(), &events).await?,
+            });
         }
         Ok(all)
     })?;

@@ -143,3 +143,98 @@ fn files_of_platforms_are_split_as_asked() {
         ran.stderr
     );
 }
+
+/// Runs a command for images on a store of `dir`.
+fn on(dir: &Path, store: &str, arguments: &[&str]) -> fixture::Ran {
+    let mut command = Command::new(fixture::program());
+    command.args(arguments).arg("--root").arg(dir.join(store));
+    fixture::run(&mut command)
+}
+
+/// Pushes `name` from a store; returns the digest that is told, with what was sent.
+#[track_caller]
+fn pushed(dir: &Path, store: &str, name: &str) -> (String, String) {
+    let ran = on(dir, store, &["push", name]).ok();
+    let told = ran.stdout.split("digest: ").nth(1).expect("a digest");
+    let (digest, rest) = told.split_once(' ').expect("a size");
+    let sent = rest.split_once('(').expect("counts").1;
+    (
+        digest.to_owned(),
+        sent.trim_end().trim_end_matches(')').to_owned(),
+    )
+}
+
+#[test]
+fn an_index_that_is_pulled_or_loaded_whole_is_pushed_whole() {
+    if lacks("pushes/whole", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = |tag: &str| format!("127.0.0.1:{}/team/whole:{tag}", registry.port);
+    let (first, archive) = (name("1"), dir.join("whole.tar").display().to_string());
+    let output = format!("type=oci,dest={archive}");
+    let arguments = ["-t", &first, "-o", "type=registry", "-o", &output];
+    let more = [
+        "--provenance=mode=max",
+        "--platform=linux/amd64,linux/arm64",
+    ];
+    build(dir, &[&arguments[..], &more].concat()).ok();
+    let digest = meta(dir)["containerimage.digest"].clone();
+    let digest = digest.as_str().expect("a digest");
+
+    on(dir, "pulled", &["pull", "--all-platforms", &first]).ok();
+    on(dir, "loaded", &["load", "-i", &archive]).ok();
+    for store in ["pulled", "loaded"] {
+        let other = name(store);
+        on(dir, store, &["tag", &first, &other]).ok();
+        let (told, sent) = pushed(dir, store, &other);
+        assert_eq!(told, digest, "{store}");
+        assert!(sent.starts_with("0 sent, 0 mounted,"), "{store}: {sent}");
+        let raw = skopeo(&["--raw", &format!("docker://{other}")]);
+        assert_eq!(
+            raw["manifests"].as_array().map(Vec::len),
+            Some(4),
+            "{store}"
+        );
+    }
+    // One platform, where that is asked for, and by `pull` alone.
+    on(
+        dir,
+        "one",
+        &["load", "--platform=linux/arm64", "-i", &archive],
+    )
+    .ok();
+    let ran = on(dir, "one", &["inspect", "-f", "{{.Architecture}}", &first]).ok();
+    assert_eq!(ran.stdout, "arm64\n");
+    on(dir, "one", &["pull", &first]).ok();
+    assert_ne!(pushed(dir, "one", &first).0, digest);
+}
+
+#[test]
+fn a_pull_of_another_platform_than_there_is_warns() {
+    if lacks("pushes/platform", &["docker-registry"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = format!("127.0.0.1:{}/team/one:1", registry.port);
+    build(
+        dir,
+        &["-t", &name, "-o", "type=registry", "--platform=linux/arm64"],
+    )
+    .ok();
+    for (asked, warns) in [
+        (&["--platform=linux/arm/v7"][..], true),
+        (&["--platform=linux/arm64"], false),
+        (&[], false),
+    ] {
+        let ran = on(dir, "pulled", &[&["pull", &name], asked].concat()).ok();
+        let said = ran
+            .stderr
+            .contains("wanted linux/arm/v7, actual: linux/arm64");
+        assert_eq!(said, warns, "{asked:?}: {}", ran.stderr);
+    }
+}

@@ -30,7 +30,7 @@ pub struct Loaded {
 }
 
 impl Images {
-    /// Packs images, with the names that they are asked for by; by an id, with all of theirs. Blocks. Layers that are not here
+    /// Packs images, with the names that they are asked for by: one that is asked for by its id has none. Blocks. Layers that are not here
     /// are not fetched: [`complete`](Self::complete) does that.
     ///
     /// # Errors
@@ -49,7 +49,7 @@ impl Images {
                 .parse::<Reference>()
                 .ok()
                 .filter(|it| image.names.contains(it));
-            let names = asked.map_or_else(|| image.names.clone(), |name| vec![name]);
+            let names: Vec<Reference> = asked.into_iter().collect();
             match taken
                 .iter_mut()
                 .find(|(it, _)| it.top.digest == image.top.digest)
@@ -78,50 +78,77 @@ impl Images {
         Ok(())
     }
 
-    /// Unpacks all images of a layout or an archive (`gzip` and `zstd` too), verified. Blocks.
+    /// Unpacks all images of a layout or an archive (`gzip` and `zstd` too), verified. Blocks. An index is kept whole where the
+    /// archive has all of it and no `platform` is asked for.
     ///
     /// # Errors
     /// Where `path` is no such thing; an image in it that is damaged: those before it are kept.
-    pub fn load(&self, path: &Path, platform: &Platform) -> Result<Vec<Loaded>, ImagesError> {
-        let blobs = self.store.blobs();
-        let entries = layout::list(path, blobs)?;
-        if entries.is_empty() {
-            return Err(ImagesError::Empty {
-                path: path.to_owned(),
-            });
-        }
-        let mut loaded = Vec::new();
-        for entry in entries {
-            let found = layout::resolve(path, Some(&entry.wanted), platform, blobs)?;
-            self.check(&found)?;
-            let top = &found.manifest_descriptor;
-            for name in &entry.names {
-                self.store.tag(name, top.clone())?;
-            }
-            if entry.names.is_empty() {
-                self.store.keep(top)?;
-            }
-            loaded.push(Loaded {
-                id: found.manifest.config.digest,
-                names: entry.names,
-            });
-        }
-        Ok(loaded)
+    pub fn load(
+        &self,
+        path: &Path,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, ImagesError> {
+        self.load_from(path.into(), platform)
     }
 
-    /// Unpacks an archive that comes as a stream. Blocks.
+    /// Unpacks an archive that comes as a stream, which is standard input to errors. Blocks.
     ///
     /// # Errors
     /// As [`load`](Self::load).
     pub fn load_stream(
         &self,
         stream: &mut dyn Read,
-        platform: &Platform,
+        platform: Option<&Platform>,
     ) -> Result<Vec<Loaded>, ImagesError> {
         let mut file =
             tempfile::NamedTempFile::new_in(self.store.tmp_dir()).map_err(ImagesError::Spool)?;
         io::copy(stream, &mut file).map_err(ImagesError::Spool)?;
-        self.load(file.path(), platform)
+        let place = layout::Place {
+            path: file.path(),
+            called: Some("standard input"),
+        };
+        self.load_from(place, platform)
+    }
+
+    fn load_from(
+        &self,
+        place: layout::Place<'_>,
+        platform: Option<&Platform>,
+    ) -> Result<Vec<Loaded>, ImagesError> {
+        let blobs = self.store.blobs();
+        let entries = layout::list(place, blobs)?;
+        if entries.is_empty() {
+            let path = place.shown().to_owned();
+            return Err(ImagesError::Empty { path });
+        }
+        let host = Platform::host();
+        let mut loaded = Vec::new();
+        for entry in entries {
+            let whole = match platform {
+                None => self.load_whole(place, &entry.wanted)?,
+                Some(_) => None,
+            };
+            let (top, id) = match whole {
+                Some(whole) => whole,
+                None => {
+                    let platform = platform.unwrap_or(&host);
+                    let found = layout::resolve(place, Some(&entry.wanted), platform, blobs)?;
+                    self.check(&found)?;
+                    (found.manifest_descriptor, found.manifest.config.digest)
+                }
+            };
+            for name in &entry.names {
+                self.store.tag(name, top.clone())?;
+            }
+            if entry.names.is_empty() {
+                self.store.keep(&top)?;
+            }
+            loaded.push(Loaded {
+                id,
+                names: entry.names,
+            });
+        }
+        Ok(loaded)
     }
 
     /// Holds that the layers are what the config says.

@@ -17,6 +17,7 @@
 //! | `list`     | which images are there?                               |
 //! | `filter`   | which of them are wanted? (pure)                      |
 //! | `transfer` | how is one pulled, and pushed?                        |
+//! | `whole`    | how is an index kept whole?                           |
 //! | `archive`  | how is it packed and unpacked?                        |
 //! | `location`, `copy` | from where to where without the store?        |
 //! | `inspect`  | what is told of it?                                   |
@@ -31,6 +32,7 @@ mod list;
 mod location;
 mod remove;
 mod transfer;
+mod whole;
 
 #[cfg(test)]
 mod tests;

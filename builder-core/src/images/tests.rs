@@ -190,8 +190,8 @@ fn archives_are_written_and_read() {
             let file = path(&format!("{file}{suffix}"));
             let mut stream = std::fs::File::open(&file).expect("open");
             let loaded = match suffix {
-                "" => other.images.load(&file, &Platform::host()),
-                _ => other.images.load_stream(&mut stream, &Platform::host()),
+                "" => other.images.load(&file, None),
+                _ => other.images.load_stream(&mut stream, None),
             };
             assert_eq!(loaded.expect("load").len(), 2, "{}", file.display());
             assert_eq!(other.names(&[]), ["x.io/b:1", "a:1", "a:2"]);
@@ -200,7 +200,23 @@ fn archives_are_written_and_read() {
             assert_eq!(ours.expect("ours").id(), theirs.expect("theirs").id());
         }
     }
-    // By its id, and without names.
+    // By its id: no names are written, whatever it has.
+    let (out, id) = (
+        path("id.tar"),
+        place.images.find("a:1").expect("found").id(),
+    );
+    for (wanted, names) in [(&[id.hex()][..], 0), (&["a:1".to_owned(), id.hex()], 1)] {
+        let saved = place
+            .images
+            .save(wanted, ArchiveFormat::Docker, Destination::File(&out));
+        saved.expect("save");
+        let loaded = Place::new().images.load(&out, None).expect("load");
+        assert_eq!((loaded[0].id, loaded[0].names.len()), (id, names));
+    }
+    let error = place.images.load_stream(&mut &b"no archive"[..], None);
+    let text = error.expect_err("no archive").to_string();
+    assert!(text.starts_with("standard input is neither"), "{text}");
+    // One that has no names.
     let nameless = place.image("three", 3, Compression::None, false);
     place.store.keep(&nameless).expect("keep");
     let id = place
@@ -214,7 +230,7 @@ fn archives_are_written_and_read() {
         .save(&[id.hex()], ArchiveFormat::Docker, Destination::File(&out));
     saved.expect("save");
     let other = Place::new();
-    let loaded = other.images.load(&out, &Platform::host()).expect("load");
+    let loaded = other.images.load(&out, None).expect("load");
     assert_eq!((loaded[0].id, loaded[0].names.len()), (id, 0));
     assert_eq!(other.names(&[]), ["<none>"]);
     assert_eq!(
@@ -236,10 +252,7 @@ fn lies_in_archives_are_refused() {
     );
     saved.expect("save");
     let other = Place::new();
-    let error = other
-        .images
-        .load(&out, &Platform::host())
-        .expect_err("a lie");
+    let error = other.images.load(&out, None).expect_err("a lie");
     assert!(matches!(error, ImagesError::WrongDiffId { .. }), "{error}");
     let text = error.to_string();
     assert!(text.contains(&Digest::of(b"a lie").to_string()), "{text}");
@@ -253,9 +266,9 @@ fn lies_in_archives_are_refused() {
         .images
         .save(&truth, ArchiveFormat::Oci, Destination::File(&good));
     saved.expect("save");
-    let loaded = other.images.load(&good, &Platform::host());
+    let loaded = other.images.load(&good, None);
     loaded.expect("the truth");
-    let error = other.images.load(&out, &Platform::host());
+    let error = other.images.load(&out, None);
     let error = error.expect_err("a lie about a layer that is here");
     assert!(matches!(error, ImagesError::WrongDiffId { .. }), "{error}");
     let again = other.dir.path().join("again.tar");
@@ -273,7 +286,7 @@ fn lies_in_archives_are_refused() {
     assert!(saved.expect_err("zstd").to_string().contains("zstd"));
     let error = other
         .images
-        .load(place.dir.path(), &Platform::host())
+        .load(place.dir.path(), None)
         .expect_err("no layout");
     assert!(
         error.to_string().contains("neither an OCI layout"),

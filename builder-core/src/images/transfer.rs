@@ -10,17 +10,17 @@ use futures_util::StreamExt;
 use super::find::ANNOTATION_REPO_DIGEST;
 use super::{Images, ImagesError};
 use crate::digest::{DiffId, Digest, DigestWriter};
-use crate::image::{Descriptor, Platform, Reference};
+use crate::image::{Descriptor, Index, Platform, Reference};
 use crate::layer::compression::decompressor;
 use crate::progress::{Event, EventSink, Outcome, VertexId, VertexInfo};
 use crate::registry::{
-    Contents, Progress, Push, Pushed, Source, known_diff_id, known_origins, note_diff_id,
+    Contents, Progress, Push, Pushed, Resolved, Source, known_diff_id, known_origins, note_diff_id,
     note_origin,
 };
 use crate::store::{Blobs, Store};
 
 /// How many layers are fetched at a time.
-const PARALLEL: usize = 4;
+pub(super) const PARALLEL: usize = 4;
 
 /// What a pull came to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,14 +35,15 @@ pub struct Pulled {
 }
 
 impl Images {
-    /// Pulls the image that `name` stands for on `platform`, all of it, and gives it that name here.
+    /// Pulls the image that `name` stands for on `platform`, else on this machine, all of it, and gives it that name here.
+    /// Where there is one image only, of another platform than was asked for, a warning says so.
     ///
     /// # Errors
     /// What the registry says; a layer that is not what the config says ([`ImagesError::WrongDiffId`]).
     pub async fn pull(
         &self,
         name: &Reference,
-        platform: &Platform,
+        platform: Option<&Platform>,
         events: &Arc<dyn EventSink>,
     ) -> Result<Pulled, ImagesError> {
         let step = Step::start(events, format!("[pull] {}", name.familiar()));
@@ -52,11 +53,24 @@ impl Images {
     async fn pull_step(
         &self,
         name: &Reference,
-        platform: &Platform,
+        platform: Option<&Platform>,
         step: &Step<'_>,
     ) -> Result<Pulled, ImagesError> {
         let blobs = self.store.blobs();
-        let found = self.client.resolve(name, platform, blobs).await?;
+        let host = Platform::host();
+        let found = self
+            .client
+            .resolve(name, platform.unwrap_or(&host), blobs)
+            .await?;
+        if let Some(wanted) = platform
+            && !fits(&found, wanted)
+        {
+            step.warn(format!(
+                "image {} was found but does not match the specified platform: wanted {wanted}, actual: {}",
+                name.familiar(),
+                found.config.platform()
+            ));
+        }
         // A short name may stand for another's.
         let name = found.reference.as_ref().unwrap_or(name);
         let layers = found.layers.iter().zip(&found.config.diff_ids);
@@ -226,7 +240,7 @@ impl Images {
             .iter()
             .map(|(it, _)| it.clone())
             .collect();
-        let chosen = crate::image::Index::new(entries).choose(platform).cloned();
+        let chosen = Index::new(entries).choose(platform).cloned();
         chosen.ok_or_else(|| {
             crate::registry::RegistryError::NoMatchingPlatform {
                 what: name.familiar(),
@@ -236,6 +250,17 @@ impl Images {
             .into()
         })
     }
+}
+
+/// Whether an image runs on `wanted`; one that does not say where it runs does.
+fn fits(found: &Resolved, wanted: &Platform) -> bool {
+    let actual = found.config.platform();
+    let entry = found
+        .manifest_descriptor
+        .clone()
+        .for_platform(actual.clone());
+    let says = !actual.os.is_empty() && !actual.architecture.is_empty();
+    !says || Index::new(vec![entry]).choose(wanted).is_some()
 }
 
 /// Holds that a layer is, unpacked, what the config says. It is unpacked once: what came of it is noted. One that is not
@@ -307,6 +332,14 @@ impl<'a> Step<'a> {
             events: self.events.as_ref(),
             vertex: VERTEX,
         }
+    }
+
+    pub(super) fn warn(&self, message: String) {
+        self.events.emit(Event::Warning {
+            vertex: None,
+            line: None,
+            message,
+        });
     }
 
     pub(super) fn end<T>(&self, result: Result<T, ImagesError>) -> Result<T, ImagesError> {

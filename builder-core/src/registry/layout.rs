@@ -4,12 +4,14 @@
 //! first, since layers lie in any order. All that the image needs is copied into the store, verified.
 //! Never linked: the file still belongs to somebody else, who may change it.
 
-use std::collections::HashMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Seek, SeekFrom, Write};
-use std::path::{Component, Path, PathBuf};
+mod files;
+
+use std::io::{Read, Write};
 
 use serde::Deserialize;
+
+pub use files::Place;
+use files::{Layout, Magic};
 
 use super::RegistryError;
 use super::documents::{check_manifest, choose, is_index, kind_of};
@@ -21,8 +23,6 @@ use crate::image::{
 };
 use crate::store::{Blobs, StoreError};
 
-const MAX_LINKS: usize = 8;
-
 /// Reads an image of a layout or an archive into `blobs`, layers included.
 ///
 /// `wanted` is a tag, a full name or a digest; without one there must be one image only. A tag is looked
@@ -32,22 +32,20 @@ const MAX_LINKS: usize = 8;
 /// # Errors
 /// Where `path` is no such thing, there is no such image, or several; where content is not what its digest
 /// says.
-pub fn resolve(
-    path: &Path,
+pub fn resolve<'a>(
+    place: impl Into<Place<'a>>,
     wanted: Option<&str>,
     platform: &Platform,
     blobs: &Blobs,
 ) -> Result<Resolved, RegistryError> {
-    let mut layout = Layout::open(path, blobs)?;
+    let mut layout = Layout::open(&place.into(), blobs)?;
     let is_oci = layout.read("index.json", MAX_MANIFEST_BYTES)?;
     if let (Some(index), true) = (is_oci, layout.has("oci-layout")) {
         return layout.oci(&index, wanted, platform, blobs);
     }
     match layout.read("manifest.json", MAX_MANIFEST_BYTES)? {
         Some(manifest) => layout.docker(&manifest, wanted, platform, blobs),
-        None => Err(RegistryError::NotALayout {
-            path: path.to_owned(),
-        }),
+        None => Err(RegistryError::NotALayout { path: layout.shown }),
     }
 }
 
@@ -55,16 +53,17 @@ pub fn resolve(
 ///
 /// # Errors
 /// As [`resolve`]; where an index names what the layout lacks.
-pub fn resolve_all(
-    path: &Path,
+pub fn resolve_all<'a>(
+    place: impl Into<Place<'a>>,
     wanted: Option<&str>,
     blobs: &Blobs,
 ) -> Result<(Descriptor, Source), RegistryError> {
-    let mut layout = Layout::open(path, blobs)?;
+    let place = place.into();
+    let mut layout = Layout::open(&place, blobs)?;
     let index = layout.read("index.json", MAX_MANIFEST_BYTES)?;
     let (Some(index), true) = (index, layout.has("oci-layout")) else {
         // A docker archive has one platform.
-        let found = resolve(path, wanted, &Platform::host(), blobs)?;
+        let found = resolve(place, wanted, &Platform::host(), blobs)?;
         return Ok((found.manifest_descriptor, found.source));
     };
     let index = Index::parse(&index).map_err(layout.document())?;
@@ -73,8 +72,7 @@ pub fn resolve_all(
     let kind = kind_of(&bytes).map_err(layout.document())?;
     let top = Descriptor::of(kind, &bytes);
     layout.import_all(bytes, blobs)?;
-    let path = path.to_owned();
-    Ok((top, Source::Local { path }))
+    Ok((top, Source::Local { path: layout.path }))
 }
 
 /// One image of a layout or an archive.
@@ -90,8 +88,8 @@ pub struct Entry {
 ///
 /// # Errors
 /// Where `path` is no such thing.
-pub fn list(path: &Path, blobs: &Blobs) -> Result<Vec<Entry>, RegistryError> {
-    let mut layout = Layout::open(path, blobs)?;
+pub fn list<'a>(place: impl Into<Place<'a>>, blobs: &Blobs) -> Result<Vec<Entry>, RegistryError> {
+    let mut layout = Layout::open(&place.into(), blobs)?;
     let document = layout.document();
     let index = layout.read("index.json", MAX_MANIFEST_BYTES)?;
     if let (Some(index), true) = (index, layout.has("oci-layout")) {
@@ -111,9 +109,7 @@ pub fn list(path: &Path, blobs: &Blobs) -> Result<Vec<Entry>, RegistryError> {
         return Ok(entries);
     }
     let Some(manifest) = layout.read("manifest.json", MAX_MANIFEST_BYTES)? else {
-        return Err(RegistryError::NotALayout {
-            path: path.to_owned(),
-        });
+        return Err(RegistryError::NotALayout { path: layout.shown });
     };
     let images: Vec<Saved> = serde_json::from_slice(&manifest).map_err(|source| {
         document(DocumentError::Json {
@@ -144,127 +140,7 @@ struct Saved {
     layers: Option<Vec<String>>,
 }
 
-struct Layout {
-    path: PathBuf,
-    files: Files,
-}
-
-enum Files {
-    Directory,
-    Archive {
-        file: File,
-        members: HashMap<PathBuf, Member>,
-    },
-}
-
-enum Member {
-    Data {
-        offset: u64,
-        size: u64,
-    },
-    /// Another member's name.
-    Link(PathBuf),
-}
-
 impl Layout {
-    fn open(path: &Path, blobs: &Blobs) -> Result<Self, RegistryError> {
-        let failed = |source| RegistryError::File {
-            path: path.to_owned(),
-            source,
-        };
-        let files = if fs::metadata(path).map_err(failed)?.is_dir() {
-            Files::Directory
-        } else {
-            let file = uncompressed(File::open(path).map_err(failed)?, blobs, &failed)?;
-            let members = members(&file).map_err(|_| RegistryError::NotALayout {
-                path: path.to_owned(),
-            })?;
-            Files::Archive { file, members }
-        };
-        Ok(Layout {
-            path: path.to_owned(),
-            files,
-        })
-    }
-
-    fn has(&self, name: &str) -> bool {
-        match &self.files {
-            Files::Directory => self.path.join(name).is_file(),
-            Files::Archive { members, .. } => members.contains_key(Path::new(name)),
-        }
-    }
-
-    /// Opens a file by its name in the layout; `None` where there is none.
-    fn file(&mut self, name: &str) -> Result<Option<Box<dyn Read + '_>>, RegistryError> {
-        let path = self.path.clone();
-        let failed = |source| RegistryError::File { path, source };
-        let Some(name) = clean(Path::new(name)) else {
-            return Ok(None);
-        };
-        match &mut self.files {
-            Files::Directory => match File::open(self.path.join(name)) {
-                Ok(file) => Ok(Some(Box::new(file))),
-                Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
-                Err(error) => Err(failed(error)),
-            },
-            Files::Archive { file, members } => {
-                let mut name = name;
-                for _ in 0..MAX_LINKS {
-                    match members.get(&name) {
-                        None => return Ok(None),
-                        Some(Member::Link(target)) => name.clone_from(target),
-                        Some(Member::Data { offset, size }) => {
-                            file.seek(SeekFrom::Start(*offset)).map_err(failed)?;
-                            return Ok(Some(Box::new(file.take(*size))));
-                        }
-                    }
-                }
-                Ok(None)
-            }
-        }
-    }
-
-    /// Reads a small file whole.
-    fn read(&mut self, name: &str, max: u64) -> Result<Option<Vec<u8>>, RegistryError> {
-        let path = self.path.clone();
-        let Some(file) = self.file(name)? else {
-            return Ok(None);
-        };
-        let mut bytes = Vec::new();
-        let read = file.take(max + 1).read_to_end(&mut bytes);
-        read.map_err(|source| RegistryError::File {
-            path: path.clone(),
-            source,
-        })?;
-        if bytes.len() as u64 > max {
-            return Err(RegistryError::TooLarge {
-                what: name.to_owned(),
-                host: path.display().to_string(),
-                max,
-            });
-        }
-        Ok(Some(bytes))
-    }
-
-    fn missing(&self, what: impl ToString) -> RegistryError {
-        RegistryError::Incomplete {
-            path: self.path.clone(),
-            what: what.to_string(),
-        }
-    }
-
-    fn what(&self) -> String {
-        self.path.display().to_string()
-    }
-
-    fn document(&self) -> impl Fn(DocumentError) -> RegistryError + use<> {
-        let what = self.what();
-        move |source| RegistryError::Document {
-            what: what.clone(),
-            source,
-        }
-    }
-
     /// Copies a file into the store; returns its digest and size.
     fn import(
         &mut self,
@@ -273,7 +149,7 @@ impl Layout {
         blobs: &Blobs,
     ) -> Result<(Digest, u64), RegistryError> {
         let what = self.what();
-        let path = self.path.clone();
+        let path = self.shown.clone();
         let missing = self.missing(name);
         let mut file = self.file(name)?.ok_or(missing)?;
         let mut writer = blobs.writer()?;
@@ -304,7 +180,21 @@ impl Layout {
             return Ok(());
         }
         let name = blob_name(&descriptor.digest);
-        self.import(&name, Some(descriptor.digest), blobs).map(drop)
+        let (_, actual) = self.import(&name, Some(descriptor.digest), blobs)?;
+        self.check(&name, actual, descriptor.size)
+    }
+
+    /// Refuses what has another size than the document that names it says.
+    fn check(&self, name: &str, actual: u64, expected: u64) -> Result<(), RegistryError> {
+        if actual == expected {
+            return Ok(());
+        }
+        Err(RegistryError::WrongSize {
+            what: name.to_owned(),
+            host: self.what(),
+            expected,
+            actual,
+        })
     }
 
     /// Reads a document by its digest, verified, into the store.
@@ -312,6 +202,18 @@ impl Layout {
         let name = blob_name(&digest);
         self.import(&name, Some(digest), blobs)?;
         Ok(blobs.read(&digest, max)?)
+    }
+
+    /// The same, for one that another names.
+    fn named(
+        &mut self,
+        entry: &Descriptor,
+        max: u64,
+        blobs: &Blobs,
+    ) -> Result<Vec<u8>, RegistryError> {
+        let bytes = self.blob(entry.digest, max, blobs)?;
+        self.check(&blob_name(&entry.digest), bytes.len() as u64, entry.size)?;
+        Ok(bytes)
     }
 
     fn oci(
@@ -329,12 +231,12 @@ impl Layout {
         while is_index(&bytes).map_err(&document)? {
             // It ends: a document cannot hold its own digest.
             let inner = Index::parse(&bytes).map_err(&document)?;
-            let entry = choose(&inner, platform, &what)?.digest;
-            bytes = self.blob(entry, MAX_MANIFEST_BYTES, blobs)?;
+            let entry = choose(&inner, platform, &what)?;
+            bytes = self.named(entry, MAX_MANIFEST_BYTES, blobs)?;
         }
         let manifest = Manifest::parse(&bytes).map_err(&document)?;
         check_manifest(&manifest, &what)?;
-        let config = self.blob(manifest.config.digest, MAX_CONFIG_BYTES, blobs)?;
+        let config = self.named(&manifest.config, MAX_CONFIG_BYTES, blobs)?;
         for layer in &manifest.layers {
             self.import_blob(layer, blobs)?;
         }
@@ -371,7 +273,7 @@ impl Layout {
             if is_index(&bytes).map_err(&document)? {
                 // It ends: a document cannot hold its own digest.
                 for entry in Index::parse(&bytes).map_err(&document)?.manifests {
-                    left.push(self.blob(entry.digest, MAX_MANIFEST_BYTES, blobs)?);
+                    left.push(self.named(&entry, MAX_MANIFEST_BYTES, blobs)?);
                 }
                 continue;
             }
@@ -402,14 +304,14 @@ impl Layout {
             return Err(self.missing("an image"));
         }
         Err(RegistryError::Ambiguous {
-            path: self.path.clone(),
+            path: self.shown.clone(),
             available: labels(top),
         })
     }
 
     fn unknown(&self, wanted: &str, available: Vec<String>) -> RegistryError {
         RegistryError::NotInLayout {
-            path: self.path.clone(),
+            path: self.shown.clone(),
             wanted: wanted.to_owned(),
             available,
         }
@@ -441,7 +343,7 @@ impl Layout {
             None if images.is_empty() => return Err(self.missing("an image")),
             None => {
                 return Err(RegistryError::Ambiguous {
-                    path: self.path,
+                    path: self.shown,
                     available,
                 });
             }
@@ -471,7 +373,7 @@ impl Layout {
                 .take(4)
                 .read_to_end(&mut magic);
             start.map_err(|source| RegistryError::File {
-                path: self.path.clone(),
+                path: self.shown.clone(),
                 source,
             })?;
             let (kind, expected) = match Magic::of(&magic) {
@@ -553,89 +455,4 @@ fn labels(index: &Index) -> Vec<String> {
 
 fn blob_name(digest: &Digest) -> String {
     format!("blobs/sha256/{}", digest.hex())
-}
-
-enum Magic {
-    Gzip,
-    Zstd,
-    Other,
-}
-
-impl Magic {
-    fn of(bytes: &[u8]) -> Self {
-        match bytes {
-            [0x1f, 0x8b, ..] => Magic::Gzip,
-            [0x28, 0xb5, 0x2f, 0xfd, ..] => Magic::Zstd,
-            _ => Magic::Other,
-        }
-    }
-}
-
-/// Returns `file`, or a nameless file with what is compressed in it.
-fn uncompressed(
-    mut file: File,
-    blobs: &Blobs,
-    failed: &impl Fn(io::Error) -> RegistryError,
-) -> Result<File, RegistryError> {
-    let mut magic = Vec::new();
-    (&file).take(4).read_to_end(&mut magic).map_err(failed)?;
-    file.seek(SeekFrom::Start(0)).map_err(failed)?;
-    let mut reader: Box<dyn Read> = match Magic::of(&magic) {
-        Magic::Gzip => Box::new(flate2::read::MultiGzDecoder::new(file)),
-        Magic::Zstd => Box::new(zstd::Decoder::new(file).map_err(failed)?),
-        Magic::Other => return Ok(file),
-    };
-    let mut scratch = blobs.scratch()?;
-    io::copy(&mut reader, &mut scratch).map_err(failed)?;
-    Ok(scratch)
-}
-
-/// Lists an archive's members: where their data is, or whose data they share.
-fn members(mut file: &File) -> io::Result<HashMap<PathBuf, Member>> {
-    file.seek(SeekFrom::Start(0))?;
-    let mut members = HashMap::new();
-    for entry in tar::Archive::new(file).entries_with_seek()? {
-        let entry = entry?;
-        let path = entry.path()?.into_owned();
-        let Some(name) = clean(&path) else { continue };
-        let kind = entry.header().entry_type();
-        let member = if kind.is_file() {
-            Member::Data {
-                offset: entry.raw_file_position(),
-                size: entry.size(),
-            }
-        } else if kind.is_symlink() || kind.is_hard_link() {
-            let Some(target) = entry.link_name()? else {
-                continue;
-            };
-            let parent = name.parent().filter(|_| kind.is_symlink());
-            let target = parent.map_or_else(|| target.to_path_buf(), |it| it.join(&target));
-            let Some(target) = clean(&target) else {
-                continue;
-            };
-            Member::Link(target)
-        } else {
-            continue;
-        };
-        members.insert(name, member);
-    }
-    Ok(members)
-}
-
-/// Returns a path without `.` and `..`; `None` where it leads out of the layout.
-fn clean(path: &Path) -> Option<PathBuf> {
-    let mut out = PathBuf::new();
-    for component in path.components() {
-        match component {
-            Component::Normal(name) => out.push(name),
-            Component::CurDir => {}
-            Component::ParentDir => {
-                if !out.pop() {
-                    return None;
-                }
-            }
-            Component::RootDir | Component::Prefix(_) => return None,
-        }
-    }
-    Some(out)
 }

@@ -185,10 +185,11 @@ impl Inner {
         what: &str,
         blobs: &Blobs,
     ) -> Result<Vec<u8>, RegistryError> {
+        let request = blob_request(descriptor, 0, &format!("the config of {what}"));
         if let Ok(bytes) = blobs.read(&descriptor.digest, MAX_CONFIG_BYTES) {
+            check_size(&request.what, endpoint, bytes.len() as u64, descriptor.size)?;
             return Ok(bytes);
         }
-        let request = blob_request(descriptor, 0, &format!("the config of {what}"));
         if descriptor.size > MAX_CONFIG_BYTES {
             return Err(RegistryError::TooLarge {
                 what: request.what,

@@ -424,6 +424,22 @@ async fn lies_are_found_out() {
     let server = Server::start(|_, _| Answer::new(200, vec![b' '; 5 << 20])).await;
     let error = Fixture::new().pull(&Client::new(options()), &server).await;
     assert!(matches!(error, Err(RegistryError::TooLarge { .. })));
+    // Another size than that of what is here already.
+    let (fixture, served) = (Fixture::new(), image.clone());
+    let server = Server::start(move |asked, _| served.serve(asked)).await;
+    let pulled = fixture.pull(&Client::new(options()), &server).await;
+    pulled.expect("an honest image");
+    let lies: [fn(&mut Manifest); 2] = [|it| it.config.size += 1, |it| it.layers[0].size -= 1];
+    for lie in lies {
+        let mut manifest = Manifest::parse(&image.manifest).expect("manifest");
+        lie(&mut manifest);
+        let mut lying = image.clone();
+        lying.index = manifest.to_bytes();
+        let server = Server::start(move |asked, _| lying.serve(asked)).await;
+        let error = fixture.pull(&Client::new(options()), &server).await;
+        let error = error.expect_err("a lie");
+        assert!(matches!(error, RegistryError::WrongSize { .. }), "{error}");
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A name with all that it stands for: every platform's manifest and config, not only one's.
 
-use super::documents::{is_index, kind_of};
+use super::documents::{check_size, is_index, kind_of};
 use super::pull::{Asked, MAX_INDEX_DEPTH};
 use super::{Client, Contents, Endpoint, RegistryError, Source};
 use crate::digest::Digest;
@@ -80,7 +80,9 @@ impl Client {
                 for entry in Index::parse(bytes).map_err(document)?.manifests {
                     if known.insert(entry.digest) {
                         let asked = Asked::Digest(entry.digest);
-                        next.push(self.inner.manifest(endpoint, &asked, &what, blobs).await?);
+                        let bytes = self.inner.manifest(endpoint, &asked, &what, blobs).await?;
+                        check_size(&what, endpoint, bytes.len() as u64, entry.size)?;
+                        next.push(bytes);
                     }
                 }
             }
