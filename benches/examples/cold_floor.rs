@@ -8,6 +8,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use builder_core::layer::compression::GZIP_LEVEL;
 use libdeflater::{CompressionLvl, Compressor};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
@@ -76,7 +77,7 @@ fn main() -> io::Result<()> {
 /// Returns the size of `bytes`, compressed in pieces on all cores.
 fn compress(bytes: &[u8]) -> io::Result<u64> {
     let start = || {
-        let level = CompressionLvl::new(6).unwrap_or_default();
+        let level = CompressionLvl::new(GZIP_LEVEL.into()).unwrap_or_default();
         (Compressor::new(level), Vec::new())
     };
     let sizes =

@@ -4,8 +4,8 @@
 //! |--------|------------------------------------------------|---------------|
 //! | image  | names in the store, which is there anyway; with `push=true` as registry |   |
 //! | cacheonly | nothing                                     |               |
-//! | registry | nothing here: the image is pushed, under `name` or the build's names | gzip, level 6 |
-//! | oci    | OCI layout, a tar or (`tar=false`) a directory | gzip, level 6 |
+//! | registry | nothing here: the image is pushed, under `name` or the build's names | gzip, level 5 |
+//! | oci    | OCI layout, a tar or (`tar=false`) a directory | gzip, level 5 |
 //! | docker | an archive for `docker load`, or, without a    | none          |
 //! |        | `dest`, the image into the engine itself       |               |
 //! | tar    | the files of the image, as a tar               |               |
@@ -19,7 +19,7 @@ use std::path::PathBuf;
 use builder_core::Output;
 use builder_core::build::{Annotation, Dest, Engine, ImageOptions, Sink, Split};
 use builder_core::image::Reference;
-use builder_core::layer::compression::Compression;
+use builder_core::layer::compression::{Compression, GZIP_LEVEL, ZSTD_LEVEL};
 
 use crate::exit::Failure;
 use crate::fields;
@@ -368,8 +368,8 @@ fn stream(around: &Surroundings) -> Result<Dest, String> {
 
 pub(crate) fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
     let (made, range): (fn(u8) -> Compression, _) = match codec {
-        "gzip" => (Compression::Gzip, (1, 6, 12)),
-        "zstd" => (Compression::Zstd, (1, 3, 22)),
+        "gzip" => (Compression::Gzip, (1, GZIP_LEVEL, 12)),
+        "zstd" => (Compression::Zstd, (1, ZSTD_LEVEL, 22)),
         "uncompressed" if level.is_some() => {
             return Err("compression-level is for gzip and zstd".to_owned());
         }

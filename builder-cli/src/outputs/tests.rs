@@ -43,12 +43,16 @@ fn outputs() {
                 image: ImageOptions {
                     names: Some(vec!["a".parse().expect("name")]),
                     by_digest: true,
-                    ..ImageOptions::compressed(Compression::Gzip(6))
+                    ..ImageOptions::compressed(Compression::Gzip(5))
                 },
             },
         ),
-        ("type=oci,dest=x", archive(Compression::Gzip(6))),
-        ("dest=x,TYPE=oci,tar=1", archive(Compression::Gzip(6))),
+        ("type=oci,dest=x", archive(Compression::Gzip(5))),
+        ("dest=x,TYPE=oci,tar=1", archive(Compression::Gzip(5))),
+        (
+            "type=oci,dest=x,compression-level=6",
+            archive(Compression::Gzip(6)),
+        ),
         (
             "type=oci,dest=x,compression=zstd,compression-level=9",
             archive(Compression::Zstd(9)),
@@ -65,7 +69,7 @@ fn outputs() {
             "type=oci,\"dest=x,y\",tar=false",
             Output::OciDirectory {
                 dest: "x,y".into(),
-                image: ImageOptions::compressed(Compression::Gzip(6)),
+                image: ImageOptions::compressed(Compression::Gzip(5)),
             },
         ),
         ("type=registry", registry()),
@@ -102,7 +106,7 @@ fn outputs() {
             Output::Registry {
                 image: ImageOptions {
                     force_compression: true,
-                    ..ImageOptions::compressed(Compression::Gzip(6))
+                    ..ImageOptions::compressed(Compression::Gzip(5))
                 },
             },
         ),

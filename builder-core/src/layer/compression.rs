@@ -2,7 +2,7 @@
 //!
 //! | media type                    | written as                                        |
 //! |-------------------------------|---------------------------------------------------|
-//! | `...layer.v1.tar+gzip`        | gzip members, libdeflate, level 6 unless told      |
+//! | `...layer.v1.tar+gzip`        | gzip members, see `gzip_member`, level 5 unless told |
 //! | `...layer.v1.tar+zstd`        | zstd frames                                        |
 //! | `...layer.v1.tar`             | as it is                                           |
 //!
@@ -19,6 +19,19 @@ pub const MEDIA_TYPE_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 /// OCI media type of a zstd layer.
 pub const MEDIA_TYPE_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
+/// The level of gzip where the user names none. libdeflate's level 5 is within 3 % of `gzip -6`, in a quarter of its time
+/// (bytes, and seconds of one core; a level named is libdeflate's of that number):
+///
+/// | what                    | `gzip -6`        | level 6         | level 5         | level 4         |
+/// |-------------------------|-----------------:|----------------:|----------------:|----------------:|
+/// | 60 MB, Python's library | 18,945,571  2.00 | 18,685,217 0.59 | 18,835,610 0.54 | 19,263,830 0.44 |
+/// | 60 MB, ELF libraries    | 24,325,744  2.68 | 24,127,134 0.73 | 24,238,297 0.66 | 24,721,593 0.49 |
+/// | 5 MB, Rust sources      | 999,923  0.11    | 1,003,212       | 1,015,315       | 1,036,563       |
+/// | 40 MB, words            | 15,650,570  2.05 | 15,196,653 0.49 | 15,295,024 0.38 | 15,325,942 0.36 |
+pub const GZIP_LEVEL: u8 = 5;
+/// The level of zstd where the user names none: its own.
+pub const ZSTD_LEVEL: u8 = 3;
+
 /// How a layer is compressed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compression {
@@ -31,7 +44,7 @@ pub enum Compression {
 
 impl Default for Compression {
     fn default() -> Self {
-        Compression::Gzip(6)
+        Compression::Gzip(GZIP_LEVEL)
     }
 }
 

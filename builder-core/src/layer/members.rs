@@ -19,6 +19,7 @@ use sha2::{Digest as _, Sha256};
 
 use super::LayerError;
 use super::compression::Compression;
+use super::gzip_member::GzipEncoder;
 use super::reader::{field_number, raw_name, sum_is_right};
 use super::writer::BLOCK;
 use crate::digest::{ContentDigest, DiffId, Digest, DigestWriter};
@@ -200,7 +201,9 @@ struct Encoder<'a> {
 }
 
 enum Codec {
-    Gzip(libdeflater::Compressor),
+    /// As they are.
+    None,
+    Gzip(GzipEncoder),
     Zstd(Option<zstd::bulk::Compressor<'static>>),
 }
 
@@ -208,12 +211,8 @@ impl<'a> Encoder<'a> {
     fn new(how: Compression, cache: Option<&'a dyn MemberCache>) -> Self {
         let codec = match how {
             Compression::Zstd(level) => Codec::Zstd(zstd::bulk::Compressor::new(level.into()).ok()),
-            Compression::Gzip(level) => Codec::Gzip(libdeflater::Compressor::new(
-                libdeflater::CompressionLvl::new(level.into()).unwrap_or_default(),
-            )),
-            Compression::None => Codec::Gzip(libdeflater::Compressor::new(
-                libdeflater::CompressionLvl::default(),
-            )),
+            Compression::Gzip(level) => Codec::Gzip(GzipEncoder::new(level)),
+            Compression::None => Codec::None,
         };
         Encoder { how, codec, cache }
     }
@@ -228,7 +227,7 @@ impl<'a> Encoder<'a> {
             Compression::Gzip(level) => (1, level),
             Compression::Zstd(level) => (2, level),
         };
-        hash.update(b"member/1");
+        hash.update(b"member/2");
         hash.update(&[codec, level]);
         hash.update(input);
         let key = ContentDigest(*hash.finalize().as_bytes());
@@ -243,14 +242,8 @@ impl<'a> Encoder<'a> {
         match &mut self.codec {
             Codec::Zstd(Some(zstd)) => zstd.compress(input),
             Codec::Zstd(None) => Err(io::Error::other("zstd refuses the level")),
-            Codec::Gzip(deflate) => {
-                let mut member = vec![0; deflate.gzip_compress_bound(input.len())];
-                let size = deflate
-                    .gzip_compress(input, &mut member)
-                    .map_err(io::Error::other)?;
-                member.truncate(size);
-                Ok(member)
-            }
+            Codec::Gzip(gzip) => gzip.encode(input),
+            Codec::None => Ok(input.to_vec()),
         }
     }
 }

@@ -26,6 +26,7 @@ mod ahead;
 pub mod compression;
 mod entry;
 mod error;
+mod gzip_member;
 mod hashed;
 pub mod listing;
 mod members;
