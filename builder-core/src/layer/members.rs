@@ -20,7 +20,7 @@ use sha2::{Digest as _, Sha256};
 use super::LayerError;
 use super::compression::Compression;
 use super::gzip_member::GzipEncoder;
-use super::reader::{field_number, raw_name, sum_is_right};
+use super::header::{field_number, raw_name, sum_is_right};
 use super::writer::BLOCK;
 use crate::digest::{ContentDigest, DiffId, Digest, DigestWriter};
 

@@ -28,6 +28,7 @@ mod entry;
 mod error;
 mod gzip_member;
 mod hashed;
+mod header;
 pub mod listing;
 mod members;
 mod pax;
