@@ -323,7 +323,9 @@ impl Steps {
                             .split_once("] ")
                             .map_or(name, |(_, step)| step)
                             .to_owned();
-                        let internal = name.starts_with("[internal]")
+                        // `[internal]`, or `[linux/arm64 internal]` of several platforms
+                        let head = name.split_once(']').map_or("", |(head, _)| head);
+                        let internal = head.ends_with("internal")
                             || name.starts_with("[context ")
                             || name.starts_with("exporting cache ")
                             || step.starts_with("FROM ");

@@ -41,12 +41,14 @@ pub(super) async fn read(
             let unknown = it.platform.as_ref().is_some_and(|it| it.os == "unknown");
             media_type::is_manifest(&it.media_type) && !unknown
         });
+        contents.is_bare = true;
         for image in images.take(MOST_IMAGES) {
             let bytes = from.get(image).await?;
             let found = manifest(&Manifest::parse(&bytes).map_err(wrong)?, origin, from).await?;
             contents.steps.extend(found.steps);
             contents.mounts.extend(found.mounts);
             contents.is_foreign |= found.is_foreign;
+            contents.is_bare &= found.is_bare;
         }
         contents.is_foreign &= contents.steps.is_empty();
         return Ok(contents);

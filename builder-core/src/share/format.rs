@@ -148,6 +148,8 @@ pub(super) struct Contents {
     pub(super) origin: String,
     /// There are records, and none of them is ours.
     pub(super) is_foreign: bool,
+    /// An image that nobody wrote a cache into.
+    pub(super) is_bare: bool,
 }
 
 /// What is written for some steps.
@@ -347,7 +349,7 @@ impl CacheConfig {
             steps: steps.collect(),
             mounts: own.mounts.clone(),
             origin: origin.to_owned(),
-            is_foreign: false,
+            ..Contents::default()
         }
     }
 }

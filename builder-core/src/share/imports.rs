@@ -293,6 +293,12 @@ async fn read(from: &CacheFrom, means: &Means, events: &dyn EventSink) -> Option
             "the cache {name} was written by another builder: its keys are not ours, and none of it can be used"
         ));
     }
+    if contents.is_bare {
+        warn(format!(
+            "{name} is an image that carries no cache: write one into it with --cache-to type=inline, or beside it with \
+             --cache-to type=registry,ref=NAME, and name that"
+        ));
+    }
     let mut sizes: HashMap<Digest, u64> = HashMap::new();
     for layer in contents.steps.iter().flat_map(|step| &step.layers) {
         sizes.insert(layer.blob.digest, layer.blob.size);

@@ -42,6 +42,12 @@ pub(super) fn contents(config: &ImageConfig, manifest: &Manifest, origin: &str) 
         .and_then(Value::as_str)
         .and_then(|text| STANDARD.decode(text).ok())
         .and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    if builder.is_none() && records.is_none() {
+        return Contents {
+            is_bare: true,
+            ..Contents::default()
+        };
+    }
     // An image whose documents contradict each other says nothing.
     if config.diff_ids.len() != manifest.layers.len() {
         return Contents::default();

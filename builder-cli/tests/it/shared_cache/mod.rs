@@ -1,6 +1,7 @@
 //! Caches that travel: what one store wrote another one finds, fetching what it needs; a bad one costs time and no more.
 
 mod buildkit;
+mod everywhere;
 mod trouble;
 
 use std::collections::BTreeSet;
@@ -154,32 +155,6 @@ fn an_empty_store_finds_every_step_and_fetches_what_it_needs() {
         assert_eq!(Steps::of(&again).reran(), Vec::<&str>::new());
         assert_eq!(place.front.fetched(), Vec::<String>::new(), "{}", who.name);
     }
-}
-
-#[test]
-fn two_builders_at_once_find_the_same() {
-    let Some(place) = Place::new("shared_cache/two") else {
-        return;
-    };
-    place.export("a", "cache:1", ",mode=max");
-    let expected = place.uncached();
-    let from = place.front.name("cache:1");
-    let to = format!("type=registry,ref={from},mode=max");
-    let args = ["--cache-from", &from, "--cache-to", &to];
-    std::thread::scope(|scope| {
-        let both = ["b", "c"].map(|store| scope.spawn(|| place.archived(store, &args)));
-        for builder in both {
-            let (ran, digest) = builder.join().expect("builder");
-            assert_eq!(Steps::of(&ran).reran(), Vec::<&str>::new());
-            assert_eq!(digest, expected);
-            // What both write is there already, and nothing of the cache is lost by them.
-            let written = event(&ran, "cache_written");
-            assert_eq!(
-                (&written["steps"], &written["sent"]),
-                (&json!(STEPS), &json!(0))
-            );
-        }
-    });
 }
 
 #[test]
