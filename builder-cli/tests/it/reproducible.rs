@@ -146,3 +146,44 @@ fn who_where_and_when_do_not_matter() {
         }
     }
 }
+
+/// The time of a commit changes with every commit: what is found of an earlier one is not run again, and is as if it were.
+#[test]
+fn what_was_made_at_another_epoch_does_not_matter() {
+    let Some(base) = fixture::base("reproducible") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    let dockerfile = "FROM busybox AS one\n\
+        RUN mkdir /made && echo new > /made/new && touch -d '2001-02-03 04:05:06' /made/old && ln -s new /made/link\n\
+        FROM busybox\nCOPY a /files/a\nWORKDIR /work\nRUN echo more > more && rm /files/a && touch -d '2002-01-01 01:02:03' past\n\
+        COPY --from=one /made /made/\nRUN cat /made/new > /read\n";
+    fixture::write_files(&dir, &[("Dockerfile", dockerfile), ("a", "a\n")]);
+    let build = |store: &str, epoch: Option<&str>| {
+        let iid = temp.path().join("iid");
+        let mut command = fixture::build(base, &temp.path().join(store));
+        command.envs(epoch.map(|it| ("SOURCE_DATE_EPOCH", it)));
+        command.args(["--progress=rawjson", "--iidfile"]).arg(&iid);
+        let ran = fixture::run(command.arg(&dir)).ok();
+        let steps = fixture::Steps::of(&ran);
+        let runs = steps
+            .reran()
+            .into_iter()
+            .filter(|it| it.starts_with("RUN"))
+            .count();
+        (runs, fs::read_to_string(iid).expect("an image id"))
+    };
+    let (first, _) = build("warm", None);
+    assert_eq!(first, 3);
+    for (nth, epoch) in ["1600000000", "1650000000", "1600000000"]
+        .iter()
+        .enumerate()
+    {
+        let (runs, warm) = build("warm", Some(epoch));
+        assert_eq!(runs, 0, "{epoch}");
+        let (runs, cold) = build(&format!("cold{nth}"), Some(epoch));
+        assert_eq!(runs, 3, "{epoch}");
+        assert_eq!(warm, cold, "{epoch}");
+    }
+}

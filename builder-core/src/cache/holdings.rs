@@ -4,7 +4,7 @@
 //! index.json ─▶ manifests ─▶ configs, layers                       named images: they stay
 //! steps/* ─▶ blobs and snapshots of the result, parts              a record lasts as long as it is used,
 //! builds/* ─▶ parts ─▶ lists                                       and what it refers to as long as it does
-//! same/*, placed/*, compressed/*, members/*                        last as long as their blob
+//! same/*, placed/*, retimed/*, compressed/*, members/*             last as long as their blob
 //! ```
 //!
 //! The last use of a thing is its own, or that of the latest that refers to it. So the longest unused things never leave
@@ -16,7 +16,7 @@ use std::time::SystemTime;
 use super::last::{BUILDS, LISTS, PARTS};
 use super::placed::{PLACED, Placed};
 use super::prune::{self, Need, Policy, Rules, Thing};
-use super::record::{SAME, STEPS};
+use super::record::{RETIMED, SAME, STEPS};
 use super::{Cache, LastBuild, Layer, Record};
 use crate::digest::{ChainId, DiffId, Digest};
 use crate::image::{Descriptor, ImageConfig};
@@ -326,9 +326,11 @@ impl Cache {
                 own.need = own.need.max(need.min(Need::Kept));
             }
         };
-        follow(SAME, &|web, at| {
-            Some(self.record::<Layer>(web, at)?.blob.digest)
-        });
+        for kind in [SAME, RETIMED] {
+            follow(kind, &|web, at| {
+                Some(self.record::<Layer>(web, at)?.blob.digest)
+            });
+        }
         // As long as that of the latest.
         follow(PLACED, &|web, at| {
             let placed = self.record::<Vec<Placed>>(web, at)?;

@@ -46,6 +46,7 @@ pub struct Record {
 
 pub(super) const STEPS: &str = "steps";
 pub(super) const SAME: &str = "same";
+pub(super) const RETIMED: &str = "retimed";
 
 /// The records of a store.
 #[derive(Debug, Clone)]
@@ -99,6 +100,22 @@ impl Cache {
         self.store.records().put(SAME, &key, layer)
     }
 
+    /// Returns `layer` with the times of `epoch`, if it was made once.
+    pub fn find_retimed(&self, layer: &Layer, epoch: i64) -> Option<Layer> {
+        let key = retimed_key(layer, epoch);
+        let layer: Layer = self.store.records().get(RETIMED, &key)?;
+        self.is_there(&layer).then_some(layer)
+    }
+
+    /// Remembers `layer` with the times of `epoch`.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_retimed(&self, layer: &Layer, epoch: i64, made: &Layer) -> Result<(), StoreError> {
+        let key = retimed_key(layer, epoch);
+        self.store.records().put(RETIMED, &key, made)
+    }
+
     pub(super) fn is_there(&self, layer: &Layer) -> bool {
         layer.origin.is_some()
             || self
@@ -112,5 +129,12 @@ fn same_key(parent: &[Layer], content: ContentDigest) -> Digest {
     let mut hasher = KeyHasher::new("same/1");
     hasher.field("parent", Layer::stack_content(parent).0);
     hasher.field("content", content.0);
+    hasher.finish().digest
+}
+
+fn retimed_key(layer: &Layer, epoch: i64) -> Digest {
+    let mut hasher = KeyHasher::new("retimed/1");
+    hasher.field("layer", layer.diff_id.0.as_bytes());
+    hasher.field("epoch", epoch.to_string());
     hasher.finish().digest
 }

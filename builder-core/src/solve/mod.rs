@@ -36,6 +36,7 @@ mod listed_tree;
 mod rebase;
 mod remotes;
 mod result;
+mod retime;
 mod run_step;
 mod scheduler;
 mod selection;

@@ -16,7 +16,7 @@ use super::layers::{LayerLoader, image_layers, worker};
 use super::remotes::{self, Fetched, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, chains};
-use super::{SolveError, SolveErrorKind, entitlement, keys, shared};
+use super::{SolveError, SolveErrorKind, entitlement, keys, retime, shared};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::digest::Digest;
 use crate::image::Platform;
@@ -133,7 +133,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let layers = match plan.target {
         None => Vec::new(),
         Some(target) => match results.remove(&target) {
-            Some(layers) => layers.to_vec(),
+            Some(layers) => retime::layers(&inputs, layers.to_vec(), id(target))
+                .await
+                .map_err(|kind| at(target, kind))?,
             None => return Err(unplaced(SolveErrorKind::Cancelled)),
         },
     };
@@ -378,7 +380,7 @@ fn leaving(inputs: &Inputs) -> BTreeSet<Input> {
 /// Starts to compress what outputs will want of layers that were found.
 pub(super) fn expect(inputs: &Inputs, layers: &[Layer]) {
     for layer in layers {
-        if layer.blob.digest == layer.diff_id.0 {
+        if layer.blob.digest == layer.diff_id.0 && !retime::is_other(inputs, layer) {
             inputs.compressor.expect(layer.diff_id, layer.blob.size);
         }
     }

@@ -7,6 +7,7 @@ use super::SolveErrorKind;
 use super::history::History;
 use super::inputs::Inputs;
 use super::layers::image_layers;
+use super::retime;
 use super::scheduler::{Solved, id};
 use crate::cache::{Cache, Came, Key, Layer, Record};
 use crate::digest::{DiffId, Digest};
@@ -87,7 +88,11 @@ pub fn steps(inputs: &Inputs, solved: &Solved, mode: Mode) -> (Vec<Step>, usize)
         steps.push(Step {
             keys: [Some(key), content].into_iter().flatten().collect(),
             name: plan.vertices[index].name.clone(),
-            layers: record.layers,
+            layers: record
+                .layers
+                .into_iter()
+                .map(|layer| retime::known(inputs, &cache, layer))
+                .collect(),
         });
     }
     (steps, missing)

@@ -69,6 +69,14 @@ async fn step_in_slot(
         }
     }
     if let Some(mut record) = record {
+        // Below, times may be others than when it was recorded; what is there is the same.
+        if inputs.plan.source_date_epoch.is_some()
+            && record.layers.len() == parent.len() + 1
+            && let Some(top) = record.layers.pop()
+        {
+            record.layers = parent.to_vec();
+            record.layers.push(top);
+        }
         inputs.events.emit(Event::Cached { vertex: id(index) });
         record.key = Some(content.digest);
         if let Some(definition) = definition {
