@@ -22,6 +22,9 @@ use crate::step_flags::StepFlags;
 #[derive(Debug, Parser)]
 #[command(name = "builder", version, arg_required_else_help = true)]
 pub(crate) struct Cli {
+    /// Where everything is kept; also behind a command that keeps anything
+    #[arg(long, value_name = "DIR")]
+    pub(crate) root: Option<PathBuf>,
     #[command(subcommand)]
     pub(crate) command: Command,
 }
@@ -172,7 +175,7 @@ pub(crate) struct BuildArgs {
     /// Run every step again, or those on these lines of the Dockerfile: `--no-cache=3-5`
     #[arg(long, value_name = "LINES", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     pub(crate) no_cache: Vec<String>,
-    /// Stages whose steps run again
+    /// Stages whose steps run again; an empty list is all, as with buildx
     #[arg(long, value_name = "STAGE,…", value_delimiter = ',')]
     pub(crate) no_cache_filter: Vec<String>,
     /// Cache of another machine, looked in for what the store lacks; nothing of it is fetched before it is needed. A name at a
@@ -362,6 +365,7 @@ fn command() -> clap::Command {
     };
     Cli::command()
         .args(refused::flags(""))
+        .args_override_self(true)
         .mut_subcommands(with)
 }
 
@@ -388,12 +392,35 @@ mod tests {
         match matches.map(|matches| read(&matches)) {
             Ok(Ok(Cli {
                 command: Command::Build(args),
+                root: None,
             })) => {
                 assert_eq!(args.tag, ["a", "b"]);
                 assert_eq!(args.inputs.root, Some(PathBuf::from("y")));
                 assert_eq!(args.inputs.target.as_deref(), Some("t"));
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn the_store_may_stand_before_the_command() {
+        for (line, outer, inner) in [
+            ("builder --root x build .", Some("x"), None),
+            ("builder --root x --root=y build .", Some("y"), None),
+            ("builder --root x build --root y .", Some("x"), Some("y")),
+            ("builder build --root y .", None, Some("y")),
+        ] {
+            let matches = command().try_get_matches_from(line.split(' '));
+            match matches.map(|matches| read(&matches)) {
+                Ok(Ok(Cli {
+                    command: Command::Build(args),
+                    root,
+                })) => {
+                    assert_eq!(root, outer.map(PathBuf::from), "{line}");
+                    assert_eq!(args.inputs.root, inner.map(PathBuf::from), "{line}");
+                }
+                other => panic!("{line}: {other:?}"),
+            }
         }
     }
 }

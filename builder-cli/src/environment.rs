@@ -21,6 +21,8 @@ pub(crate) struct Environment {
     uid: u32,
     /// Whether standard error is a terminal.
     terminal: bool,
+    /// What stands before the command: it is for all of them, as a variable is.
+    root: Option<PathBuf>,
 }
 
 impl Environment {
@@ -29,7 +31,13 @@ impl Environment {
             variables: std::env::vars_os().collect(),
             uid: rustix::process::geteuid().as_raw(),
             terminal: std::io::stderr().is_terminal(),
+            root: None,
         }
+    }
+
+    /// Sets where everything is kept, should the command's own flag not say.
+    pub(crate) fn set_root(&mut self, root: Option<PathBuf>) {
+        self.root = root;
     }
 
     /// Returns a variable's value as it is, empty ones included.
@@ -64,6 +72,7 @@ impl Environment {
 
     /// Returns where everything is kept.
     pub(crate) fn store_root(&self, flag: Option<PathBuf>) -> Result<PathBuf, Failure> {
+        let flag = flag.or_else(|| self.root.clone());
         if let Some(root) = flag.or_else(|| self.path("BUILDER_ROOT")) {
             return Ok(root);
         }
@@ -253,6 +262,7 @@ mod tests {
             variables: variables.iter().map(pair).collect(),
             uid,
             terminal: false,
+            root: None,
         }
     }
 
@@ -277,9 +287,18 @@ mod tests {
             ),
             (9, &[("BUILDER_ROOT", "")], None, None),
         ] {
-            let root = environment(uid, variables).store_root(flag.map(PathBuf::from));
+            let mut environment = environment(uid, variables);
+            let root = environment.store_root(flag.map(PathBuf::from));
             let expected = expected.map(PathBuf::from);
             assert_eq!(root.ok(), expected, "{uid} {variables:?} {flag:?}");
+            environment.set_root(Some("/before".into()));
+            let root = environment.store_root(flag.map(PathBuf::from));
+            let expected = flag.unwrap_or("/before");
+            assert_eq!(
+                root.ok(),
+                Some(expected.into()),
+                "{uid} {variables:?} {flag:?}"
+            );
         }
     }
 

@@ -32,7 +32,10 @@ use environment::Environment;
 fn main() -> ExitCode {
     // Steps are run by this program, started again: nothing may come before this.
     builder_core::sandbox::init_if_child();
-    let environment = Environment::read();
-    let result = args::parse().and_then(|cli| commands::run(cli, &environment));
+    let mut environment = Environment::read();
+    let result = args::parse().and_then(|mut cli| {
+        environment.set_root(cli.root.take());
+        commands::run(cli, &environment)
+    });
     exit::end(result, &environment)
 }

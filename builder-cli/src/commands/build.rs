@@ -194,9 +194,7 @@ fn requested(args: BuildArgs, environment: &Environment) -> Result<Build, Failur
         None => environment.text("BUILDER_GC")?.filter(|it| !it.is_empty()),
     };
     build = build.gc(super::prune::policy(limits.as_deref().unwrap_or_default())?);
-    for stage in args.no_cache_filter {
-        build = build.no_cache_stage(stage);
-    }
+    build = no_cache_stages(build, args.no_cache_filter)?;
     for name in args.tag {
         if let Err(error) = name.parse::<Reference>() {
             return Err(Failure::usage(format!("--tag {name}: {error}")));
@@ -251,6 +249,21 @@ fn no_cache(mut build: Build, values: &[String]) -> Result<Build, Failure> {
         };
     }
     Ok(build)
+}
+
+/// Reads `--no-cache-filter`: buildx takes one that is empty for all stages.
+fn no_cache_stages(build: Build, stages: Vec<String>) -> Result<Build, Failure> {
+    if stages == [""] {
+        return Ok(build.no_cache(true));
+    }
+    stages.into_iter().try_fold(build, |build, stage| {
+        if stage.is_empty() {
+            return Err(Failure::usage(
+                "--no-cache-filter: names of stages are expected, such as `deps,test`; one of them is empty",
+            ));
+        }
+        Ok(build.no_cache_stage(stage))
+    })
 }
 
 fn mode(quiet: bool, progress: Progress, environment: &Environment) -> Mode {

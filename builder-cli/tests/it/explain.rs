@@ -339,9 +339,19 @@ fn what_is_forced_runs_and_its_children_stay_cached() {
     assert_eq!(ids.len(), 1, "the earlier layers stay: {ids:?}");
     let all = fixture::run(build(base, &store, &dir).arg("--no-cache")).ok();
     assert_eq!(Steps::of(&all).reran().len(), 6);
-    for bad in ["--no-cache=0", "--no-cache=5-3", "--no-cache=x"] {
+    let all = fixture::run(build(base, &store, &dir).arg("--no-cache-filter=")).ok();
+    assert_eq!(Steps::of(&all).reran().len(), 6);
+    for (bad, told) in [
+        ("--no-cache=0", "--no-cache=0"),
+        ("--no-cache=5-3", "--no-cache=5-3"),
+        ("--no-cache=x", "--no-cache=x"),
+        (
+            "--no-cache-filter=one,",
+            "--no-cache-filter: names of stages",
+        ),
+    ] {
         let ran = fixture::run(build(base, &store, &dir).arg(bad));
         assert_eq!(ran.code, Some(2), "{bad}");
-        assert!(ran.stderr.contains(bad), "{}", ran.stderr);
+        assert!(ran.stderr.contains(told), "{}", ran.stderr);
     }
 }
