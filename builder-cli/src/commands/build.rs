@@ -107,7 +107,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         Err(failure) if on_error == OnError::Shell && failed_in_run(&failure) => {
             render::diagnostic::show(&failure, environment.colour());
             if let Some(step) = build.failed_step()? {
-                match super::debug::shell(step, Vec::new(), build.secrets()) {
+                match super::debug::shell(step, Vec::new(), build.given()) {
                     // however the shell ended: the build failed
                     Ok(()) | Err(Failure::Command(_)) => {}
                     Err(error) => return Err(error),

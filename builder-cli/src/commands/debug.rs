@@ -10,7 +10,7 @@ use std::io::{IsTerminal, Read, Write};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 
-use builder_core::build::Debug;
+use builder_core::build::{Debug, Given};
 use builder_core::sandbox::{self, Exit, HelperPath};
 use rustix::pty::OpenptFlags;
 use rustix::termios::{InputModes, LocalModes, OptionalActions, OutputModes, Termios};
@@ -18,7 +18,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use crate::environment::Environment;
 use crate::exit::Failure;
-use crate::{render, secrets};
+use crate::{render, secrets, ssh};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct DebugArgs {
@@ -32,6 +32,9 @@ pub(crate) struct DebugArgs {
     /// Secret of the step, as for `build`; none is kept
     #[arg(long, value_name = "SECRET")]
     secret: Vec<String>,
+    /// Agent or keys of the step, as for `build`; none are kept
+    #[arg(long, value_name = "SSH")]
+    ssh: Vec<String>,
     /// Where everything is kept, as for `build`
     #[arg(long, value_name = "DIR")]
     root: Option<PathBuf>,
@@ -44,34 +47,44 @@ pub(super) fn run(args: DebugArgs, environment: &Environment) -> Result<(), Fail
         let (id, value) = secrets::read(text, environment)?;
         values.insert(id, value);
     }
+    let mut sources = BTreeMap::new();
+    for text in &args.ssh {
+        let (id, source) = ssh::read(text, environment)?;
+        sources.insert(id, source);
+    }
     sandbox::enter().map_err(Failure::Enter)?;
     let debug = Debug::last(&root)?.ok_or_else(|| {
         Failure::Io("no step is kept: the last build did not fail in a RUN".to_owned())
     })?;
-    shell(debug, args.command, &values)
+    let given = Given {
+        secrets: &values,
+        ssh: &sources,
+    };
+    shell(debug, args.command, given)
 }
 
 /// Runs a command, or a shell, in the step that failed last; the process must be in its namespaces.
-pub(super) fn shell(
-    debug: Debug,
-    command: Vec<OsString>,
-    values: &BTreeMap<String, Vec<u8>>,
-) -> Result<(), Failure> {
-    let missing: Vec<&str> = debug
-        .secrets()
-        .filter(|id| !values.contains_key(*id))
-        .collect();
+pub(super) fn shell(debug: Debug, command: Vec<OsString>, given: Given<'_>) -> Result<(), Failure> {
+    let lacks = |id: &&str| !given.secrets.contains_key(*id);
+    let secrets: Vec<&str> = debug.secrets().filter(lacks).collect();
+    let lacks = |id: &&str| !given.ssh.contains_key(*id);
+    let agents: Vec<&str> = debug.ssh().filter(lacks).collect();
     if command.is_empty() {
         let line = debug
             .line()
             .map_or(String::new(), |line| format!(" (line {line})"));
         render::note(&format!("{}{line}\n", render::one_line(debug.step())));
     }
-    if !missing.is_empty() {
-        let missing = missing.join(", ");
-        render::note(&format!(
-            "without its secrets: {missing}; --secret gives them\n"
-        ));
+    for (missing, what, flag) in [
+        (secrets, "secrets", "--secret"),
+        (agents, "ssh agents", "--ssh"),
+    ] {
+        if !missing.is_empty() {
+            let missing = missing.join(", ");
+            render::note(&format!(
+                "without its {what}: {missing}; {flag} gives them\n"
+            ));
+        }
     }
     let io = |error: std::io::Error| Failure::Io(format!("cannot make a terminal: {error}"));
     let (near, far) = terminal().map_err(io)?;
@@ -87,7 +100,11 @@ pub(super) fn shell(
         true => Some(follow_size(&near).map_err(io)?),
         false => None,
     };
-    let session = debug.start(command, values, far, HelperPath::Current)?;
+    // relays what the step says to its agents
+    let runtime = super::runtime()?;
+    let inside = runtime.enter();
+    let session = debug.start(command, given, far, HelperPath::Current)?;
+    drop(inside);
     let input = near.try_clone().map_err(io)?;
     // ends with the process: nothing waits for input that nobody reads any more
     std::thread::spawn(move || forward_input(File::from(input)));

@@ -275,6 +275,50 @@ RUN --mount=target=/c --mount=type=ssh,required \\
 }
 
 #[test]
+fn a_failed_step_gets_its_agents_again() {
+    let Some(base) = fixture::base("ssh debug") else {
+        return;
+    };
+    if !fixture::has("ssh-keygen") {
+        return fixture::skip("ssh debug", "ssh-keygen (Debian package openssh-client)");
+    }
+    let temp = fixture::temp_dir();
+    let context = temp.path().join("context");
+    fs::create_dir(&context).expect("mkdir");
+    let key = temp.path().join("key");
+    make_key(&key, &["-t", "ed25519"], "");
+    let file = "FROM busybox\nRUN --mount=type=ssh,mode=0640 test -S $SSH_AUTH_SOCK && false\n";
+    fs::write(context.join("Dockerfile"), file).expect("write");
+    let store = temp.path().join("store");
+    let source = format!("--ssh=default={}", key.display());
+    let ran = fixture::run(fixture::build(base, &store).arg(&source).arg(&context));
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let look = "test -S $SSH_AUTH_SOCK && stat -c %a $SSH_AUTH_SOCK";
+    for (given, code, stdout, told) in [
+        (Some(source.as_str()), 0, "640\n", false),
+        (None, 1, "", true),
+    ] {
+        let mut command = Command::new(fixture::program());
+        command.arg("--root").arg(&store).arg("debug").args(given);
+        let ran = fixture::run(command.args(["sh", "-c", look]));
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (Some(code), stdout),
+            "{}",
+            ran.stderr
+        );
+        let without = ran
+            .stderr
+            .contains("without its ssh agents: default; --ssh gives them");
+        assert_eq!(without, told, "{}", ran.stderr);
+    }
+    let left = fs::read_dir(store.join("tmp")).expect("tmp").flatten();
+    let left: Vec<_> = left.map(|it| it.file_name()).collect();
+    let is_ours = |name: &std::ffi::OsString| name.to_string_lossy().starts_with("ssh-");
+    assert!(!left.iter().any(is_ours), "{left:?}");
+}
+
+#[test]
 fn a_key_that_cannot_be_used_is_refused_before_anything_runs() {
     if !fixture::has("ssh-keygen") {
         return fixture::skip(

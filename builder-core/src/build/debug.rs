@@ -8,14 +8,16 @@ use std::path::Path;
 use super::error::BuildError;
 use super::request::Build;
 use crate::sandbox::{Exit, Helper, HelperPath, Killer, Running};
-use crate::solve::{FAILED_STEP_LOCK, FailedStep, failed_step_directory};
+use crate::solve::{
+    FAILED_STEP_LOCK, FailedStep, SshSocket, SshSource, failed_step_directory, open_ssh,
+};
 use crate::store::{Lock, Store};
 
 /// The step that the last build failed at, with its files; held against the next build until it is dropped.
 #[derive(Debug)]
 pub struct Debug {
     step: FailedStep,
-    _store: Store,
+    store: Store,
     _lock: Lock,
 }
 
@@ -24,7 +26,15 @@ pub struct Debug {
 pub struct DebugSession {
     running: Running,
     _helper: Helper,
+    _sockets: Vec<SshSocket>,
     _debug: Debug,
+}
+
+/// What a step was given by whoever built, and nobody keeps: by id.
+#[derive(Debug, Clone, Copy)]
+pub struct Given<'a> {
+    pub secrets: &'a BTreeMap<String, Vec<u8>>,
+    pub ssh: &'a BTreeMap<String, SshSource>,
 }
 
 impl Debug {
@@ -46,7 +56,7 @@ impl Debug {
             .map_err(|error| BuildError::Debug(std::io::Error::other(error)))?;
         Ok(Some(Debug {
             step,
-            _store: store,
+            store,
             _lock: lock,
         }))
     }
@@ -66,22 +76,38 @@ impl Debug {
         self.step.secrets.iter().map(|it| it.id.as_str())
     }
 
+    /// Returns the ids of the ssh agents that the step uses.
+    pub fn ssh(&self) -> impl Iterator<Item = &str> {
+        self.step.ssh.iter().map(|it| it.id.as_str())
+    }
+
     /// Starts `command` as the step was started: its files, mounts, environment and user. An empty one is a shell.
-    /// `terminal` is the near side of a pseudo terminal.
+    /// `terminal` is the near side of a pseudo terminal. Where the step has ssh mounts, this is to be called within a runtime,
+    /// which relays.
     ///
     /// # Errors
-    /// The sandbox helper cannot be started. What is wrong with the step itself is told by [`DebugSession::wait`].
+    /// The sandbox helper cannot be started; an agent does not answer. What is wrong with the step itself is told by [`DebugSession::wait`].
     pub fn start(
         self,
         command: Vec<OsString>,
-        secrets: &BTreeMap<String, Vec<u8>>,
+        given: Given<'_>,
         terminal: OwnedFd,
         helper: HelperPath,
     ) -> Result<DebugSession, BuildError> {
         let mut spec = self.step.spec.clone();
         for secret in &self.step.secrets {
-            if let Some(bytes) = secrets.get(&secret.id) {
+            if let Some(bytes) = given.secrets.get(&secret.id) {
                 secret.put(bytes, &mut spec);
+            }
+        }
+        let mut sockets = Vec::new();
+        for used in &self.step.ssh {
+            if let Some(source) = given.ssh.get(&used.id) {
+                let socket = open_ssh(self.store.tmp_dir(), used, source);
+                let socket =
+                    socket.map_err(|error| BuildError::Debug(std::io::Error::other(error)))?;
+                spec.mounts.push(socket.mount.clone());
+                sockets.push(socket);
             }
         }
         spec.args = match command.is_empty() {
@@ -96,6 +122,7 @@ impl Debug {
         Ok(DebugSession {
             running,
             _helper: helper,
+            _sockets: sockets,
             _debug: self,
         })
     }
@@ -110,9 +137,12 @@ impl Build {
         Debug::last(self.open_store()?.root())
     }
 
-    /// Returns the secrets that were given.
-    pub fn secrets(&self) -> &BTreeMap<String, Vec<u8>> {
-        &self.secrets
+    /// Returns the secrets and agents that were given.
+    pub fn given(&self) -> Given<'_> {
+        Given {
+            secrets: &self.secrets,
+            ssh: &self.ssh,
+        }
     }
 }
 

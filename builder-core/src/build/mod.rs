@@ -37,7 +37,7 @@ pub use annotations::{Annotation, AnnotationError, Level};
 pub use call::Listing;
 pub use check::Checked;
 pub use context::{Context, NamedSource, NamedSourceError, Stream};
-pub use debug::{Debug, DebugSession};
+pub use debug::{Debug, DebugSession, Given};
 pub use error::{BuildError, ChecksError, Located, WiderScanError};
 pub use last::last_build;
 pub use logs::{StepLog, StepState, last_logs};

@@ -54,9 +54,10 @@ pub use inputs::{ContextDir, Inputs, Origin, Reads, SolveOptions};
 pub use layers::image_layers;
 pub use remotes::Fetched;
 pub use result::{fetch_layers, result_tree};
-pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource, pack_mount};
+pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource, SshUse, pack_mount};
 pub(crate) use run_step::{
     LOCK as FAILED_STEP_LOCK, directory as failed_step_directory, forget as forget_failed_step,
 };
+pub(crate) use run_step::{SshSocket, open_ssh};
 pub use scheduler::{Solved, solve};
 pub use shared::{cache_mounts, fetch as fetch_shared, steps as shared_steps};

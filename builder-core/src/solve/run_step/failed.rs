@@ -1,7 +1,7 @@
 //! The files of a step that failed, kept until the next build, so that somebody can look.
 //!
 //! ```text
-//! failed/step.json    the step: what to run where, without any secret's value
+//! failed/step.json    the step: what to run where, without any secret's value, and without its agents
 //! failed/<n>/         what it had written: 0 its root, the rest the mounts whose writes are thrown away
 //! ```
 
@@ -9,6 +9,7 @@ use std::ffi::OsString;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use super::ssh::SshUse;
 use crate::sandbox::{Mount, MountSource, Root, Spec};
 use crate::snapshot::Active;
 use crate::store::Store;
@@ -57,6 +58,8 @@ pub struct FailedStep {
     pub line: Option<u32>,
     pub spec: Spec,
     pub secrets: Vec<SecretUse>,
+    #[serde(default)]
+    pub ssh: Vec<SshUse>,
 }
 
 /// The lock that whoever looks at a failed step holds.

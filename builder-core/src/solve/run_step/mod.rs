@@ -35,7 +35,8 @@ pub use failed::{FailedStep, SecretUse};
 pub(crate) use failed::{LOCK, directory, forget};
 pub use mount_files::pack_mount;
 use process::{Stop, StopOnDrop, end_of_time, run_process};
-pub use ssh::{SshKey, SshKeyError, SshSource};
+pub(crate) use ssh::{Socket as SshSocket, open as open_ssh};
+pub use ssh::{SshKey, SshKeyError, SshSource, SshUse};
 
 /// Runs `op` on `parent` and returns the layer it made.
 pub(super) async fn run(job: &Job, op: &RunOp, parent: &[Layer]) -> Result<Layer, SolveErrorKind> {
@@ -102,7 +103,7 @@ fn work(
         secret.put(bytes, &mut spec);
     }
     spec.mounts
-        .extend(sockets.iter().map(|it| it.mount.clone()));
+        .extend(sockets.iter().map(|(_, it)| it.mount.clone()));
     if let Err(error) = run_process(job, op, spec, stop) {
         if let SolveErrorKind::Exit { .. } | SolveErrorKind::Signal { .. } = &error {
             let vertex = &inputs.plan.vertices[job.vertex.0 as usize];
@@ -111,6 +112,7 @@ fn work(
                 line: vertex.line,
                 spec: without_secrets,
                 secrets: secrets.into_iter().map(|(secret, _)| secret).collect(),
+                ssh: sockets.into_iter().map(|(used, _)| used).collect(),
             };
             let places = std::iter::once(active).chain(scratch).collect();
             // to look at it is an extra: the step's own error is what counts
@@ -133,7 +135,7 @@ struct Prepared {
     /// With their values, which go nowhere but into the step.
     secrets: Vec<(SecretUse, Vec<u8>)>,
     /// Behind which agents answer as long as the step runs.
-    sockets: Vec<ssh::Socket>,
+    sockets: Vec<(SshUse, ssh::Socket)>,
 }
 
 fn prepare(

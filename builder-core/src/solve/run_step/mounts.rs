@@ -6,7 +6,7 @@ use rustix::fs::{Mode, OFlags, ResolveFlags};
 use rustix::io::Errno;
 
 use super::context_view::context_view;
-use super::ssh;
+use super::ssh::{self, SshUse};
 use super::{Prepared, SecretUse, SolveErrorKind};
 use crate::cache::Layer;
 use crate::plan::{MountOp, MountSource, Op, RunOp};
@@ -70,12 +70,16 @@ pub(super) fn mount(
             uid,
             gid,
         } => {
-            let (mode, uid, gid) = (*mode, *uid, *gid);
             if let Some(agent) = inputs.ssh.get(id) {
-                let access = ssh::Access { mode, uid, gid };
-                let target = Path::new(&mount.target);
-                let socket = ssh::open(inputs, id, agent, target, access)?;
-                prepared.sockets.push(socket);
+                let used = SshUse {
+                    id: id.clone(),
+                    target: PathBuf::from(&mount.target),
+                    mode: *mode,
+                    uid: *uid,
+                    gid: *gid,
+                };
+                let socket = ssh::open(inputs.store.tmp_dir(), &used, agent)?;
+                prepared.sockets.push((used, socket));
             } else if *required {
                 return Err(SolveErrorKind::MissingSsh { id: id.clone() });
             }

@@ -27,7 +27,6 @@ use tokio::task::JoinHandle;
 
 use super::SolveErrorKind;
 use crate::sandbox::{self, MountSource};
-use crate::solve::inputs::Inputs;
 pub use key::{SshKey, SshKeyError};
 
 /// The variable that tells programs where their agent is.
@@ -57,18 +56,20 @@ impl<P: Into<PathBuf>> From<P> for SshSource {
     }
 }
 
-/// Who may use the step's socket.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Access {
-    pub(super) mode: u32,
-    pub(super) uid: u32,
-    pub(super) gid: u32,
+/// An agent that a step uses: where it sees the socket, and who may use that.
+#[derive(Debug, Clone, serde::Serialize, serde::Deserialize)]
+pub struct SshUse {
+    pub id: String,
+    pub target: PathBuf,
+    pub mode: u32,
+    pub uid: u32,
+    pub gid: u32,
 }
 
 /// A step's socket, gone when dropped.
 #[derive(Debug)]
-pub(super) struct Socket {
-    pub(super) mount: sandbox::Mount,
+pub(crate) struct Socket {
+    pub(crate) mount: sandbox::Mount,
     relay: JoinHandle<()>,
     _place: TempDir,
 }
@@ -79,19 +80,17 @@ impl Drop for Socket {
     }
 }
 
-/// Opens a socket for a step, to be seen at `target`, and relays what comes to `source`.
-pub(super) fn open(
-    inputs: &Inputs,
-    id: &str,
+/// Opens a socket for a step, in a directory of its own in `tmp`, and relays what comes to `source`. Within a runtime.
+pub(crate) fn open(
+    tmp: &Path,
+    used: &SshUse,
     source: &SshSource,
-    target: &Path,
-    access: Access,
 ) -> Result<Socket, SolveErrorKind> {
     if let SshSource::Agent(agent) = source {
         // now: a program in the step would only say that it found no keys
         std::os::unix::net::UnixStream::connect(agent).map_err(|source| {
             SolveErrorKind::SshAgent {
-                id: id.to_owned(),
+                id: used.id.clone(),
                 socket: agent.to_owned(),
                 source,
             }
@@ -100,14 +99,14 @@ pub(super) fn open(
     let failed = |error: io::Error| SolveErrorKind::io("make a socket for an ssh agent", error);
     let place = tempfile::Builder::new()
         .prefix("ssh-")
-        .tempdir_in(inputs.store.tmp_dir())
+        .tempdir_in(tmp)
         .map_err(failed)?;
     let path = place.path().join("agent");
-    let listener = listen(place.path(), &path, access).map_err(failed)?;
+    let listener = listen(place.path(), &path, used).map_err(failed)?;
     let relay = tokio::runtime::Handle::current().spawn(relay(listener, source.clone()));
     Ok(Socket {
         mount: sandbox::Mount {
-            target: target.to_owned(),
+            target: used.target.clone(),
             source: MountSource::Bind(path),
             read_only: false,
         },
@@ -116,8 +115,8 @@ pub(super) fn open(
     })
 }
 
-fn listen(directory: &Path, path: &Path, access: Access) -> io::Result<UnixListener> {
-    let Access { mode, uid, gid } = access;
+fn listen(directory: &Path, path: &Path, used: &SshUse) -> io::Result<UnixListener> {
+    let &SshUse { mode, uid, gid, .. } = used;
     // an address holds 107 bytes; a store's path may be longer
     let handle = std::fs::File::open(directory)?;
     let short = format!("/proc/self/fd/{}/agent", handle.as_raw_fd());
