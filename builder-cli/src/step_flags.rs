@@ -32,7 +32,7 @@ pub(crate) struct StepFlags {
     #[arg(long, value_name = "BYTES")]
     shm_size: Option<String>,
     /// Memory of a step: 512m, 2g
-    #[arg(short, long, value_name = "BYTES")]
+    #[arg(short, long, value_name = "BYTES", allow_hyphen_values = true)]
     memory: Option<String>,
     /// Memory and swap together; -1 for no limit of swap [default: twice the memory]
     #[arg(long, value_name = "BYTES", allow_hyphen_values = true)]
@@ -117,14 +117,6 @@ impl StepFlags {
             Some(text) => i64::try_from(bytes("--memory-swap", text)?).ok(),
             None => None,
         };
-        let memory = group.memory_bytes.and_then(|it| i64::try_from(it).ok());
-        if let (Some(memory), Some(0..)) = (memory, group.memory_swap_bytes)
-            && group.memory_swap_bytes < Some(memory)
-        {
-            return Err(Failure::usage(
-                "--memory-swap is memory and swap together: it cannot be less than --memory",
-            ));
-        }
         if let Some(text) = &self.cpus {
             let set = group.set_cpus(text);
             set.map_err(|error| Failure::usage(format!("--cpus {error}")))?;
@@ -143,7 +135,8 @@ impl StepFlags {
                 "--cgroup-parent {parent}: the path of a control group has no `..`"
             )));
         }
-        Ok(limits)
+        let checked = limits.checked();
+        checked.map_err(|error| Failure::usage(error.to_string()))
     }
 }
 
@@ -169,14 +162,15 @@ fn host(text: &str) -> Result<(String, IpAddr), Failure> {
     Ok((name.to_owned(), ip))
 }
 
-/// Reads `512m`, `1.5g`, `1024`: a limit of nothing is none.
+/// Reads `512m`, `1.5g`, `1024`.
 fn bytes(flag: &str, text: &str) -> Result<u64, Failure> {
-    let read = quantities::bytes(text).ok().filter(|bytes| *bytes > 0);
-    read.ok_or_else(|| {
-        Failure::usage(format!(
-            "{flag} {text}: a number of bytes is expected, such as 512m or 2g"
-        ))
-    })
+    let read = quantities::bytes(text).ok();
+    read.filter(|bytes| i64::try_from(*bytes).is_ok())
+        .ok_or_else(|| {
+            Failure::usage(format!(
+                "{flag} {text}: a number of bytes is expected, such as 512m or 2g, or 0 for the default"
+            ))
+        })
 }
 
 /// Reads `90s`, `1h30m`, `500ms`; a number alone is seconds.
@@ -224,12 +218,76 @@ mod tests {
             ("2g", Some(2 << 30)),
             ("64MB", Some(64 << 20)),
             ("1.5GiB", Some(3 << 29)),
-            ("0", None),
+            ("0", Some(0)),
             ("m", None),
+            ("", None),
+            ("9223372036854775808", None),
             ("-1", None),
             ("1x", None),
         ] {
             assert_eq!(bytes("--memory", text).ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn limits() {
+        use clap::Parser;
+
+        #[derive(Debug, clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            steps: StepFlags,
+        }
+        let read = |line: &str| {
+            let line = format!("builder {line}");
+            let line = Line::try_parse_from(line.split_whitespace());
+            let line = line.map_err(|error| error.to_string())?;
+            line.steps.limits().map_err(|error| format!("{error:?}"))
+        };
+        let none = "--memory=0 --memory-swap=-1 --shm-size=0 --cpus=0 --cpu-shares=0 --cpuset-cpus= --cpuset-mems= \
+                    --pids-limit=-1 --cgroup-parent=";
+        assert_eq!(read(none), Ok(Limits::default()));
+        assert_eq!(read("--cpu-quota -1 --cpu-period=0"), Ok(Limits::default()));
+        for (line, parts) in [
+            ("-m -1", ["--memory -1", "512m"]),
+            ("-m 1m", ["--memory=1048576", "6m is the least"]),
+            (
+                "-m 8m --memory-swap 7m",
+                ["--memory-swap", "less than --memory"],
+            ),
+            (
+                "--memory-swap 7m",
+                ["--memory-swap", "--memory must be set"],
+            ),
+            ("--memory-swap=-2", ["--memory-swap -2", "512m"]),
+            ("--shm-size=x", ["--shm-size x", "512m"]),
+            ("--cpus=0.001", ["--cpus", "0.01 is the least"]),
+            ("--cpu-quota=5", ["--cpu-quota=5", "1000"]),
+            ("--cpu-period=5", ["--cpu-period=5", "1000000"]),
+            ("--cpu-period=-5", ["--cpu-period", "invalid"]),
+            ("--cpu-shares=1", ["--cpu-shares=1", "262144"]),
+            ("--cpu-shares=-1", ["--cpu-shares", "invalid"]),
+            ("--cpuset-cpus=a", ["--cpuset-cpus=a", "0-3,7"]),
+            ("--cpuset-mems=x", ["--cpuset-mems=x", "0-3,7"]),
+            (
+                "--pids-limit=99999999",
+                ["--pids-limit=99999999", "4194304"],
+            ),
+            ("--ulimit=nofile", ["--ulimit `nofile`", "NAME=SOFT"]),
+            (
+                "--ulimit=nofile=-2",
+                ["--ulimit `nofile=-2`", "-1 for none"],
+            ),
+        ] {
+            match read(line) {
+                Ok(limits) => panic!("{line}: {limits:?}"),
+                Err(error) => {
+                    assert!(
+                        parts.iter().all(|part| error.contains(part)),
+                        "{line}: {error}"
+                    );
+                }
+            }
         }
     }
 

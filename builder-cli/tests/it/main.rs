@@ -69,6 +69,7 @@ mod full_disk;
 mod hostile_contexts;
 mod hostile_images;
 mod lazy;
+mod limits;
 mod orphans;
 mod outputs;
 mod peers;

@@ -9,7 +9,7 @@ use crate::dockerfile::{ParseError, Span};
 use crate::export::ExportError;
 use crate::plan::PlanError;
 use crate::registry::RegistryError;
-use crate::sandbox::SandboxError;
+use crate::sandbox::{LimitError, SandboxError};
 use crate::share::ShareError;
 use crate::snapshot::SnapshotError;
 use crate::solve::{SolveError, SolveErrorKind};
@@ -56,6 +56,8 @@ pub enum BuildError {
     Snapshot(#[from] SnapshotError),
     #[error(transparent)]
     Sandbox(#[from] SandboxError),
+    #[error(transparent)]
+    Limit(#[from] LimitError),
     #[error(transparent)]
     Export(#[from] ExportError),
     /// The author asks for `error=true`, or wrote a `check` directive that cannot be read.

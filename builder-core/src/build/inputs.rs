@@ -87,7 +87,7 @@ impl Build {
                 hostname: HOSTNAME.to_owned(),
                 resolv_conf,
                 hosts: self.steps.hosts_file(),
-                limits: self.steps.limits.clone(),
+                limits: self.steps.limits.clone().checked()?,
                 step_timeout: self.steps.timeout,
                 deadline,
                 allow: self.steps.allow.clone(),

@@ -199,6 +199,17 @@ impl Cache {
             .collect()
     }
 
+    /// Whether the store may have a result of the step of `parts` on other inputs: of any step with the same command.
+    pub fn knows_command(&self, parts: &Parts) -> bool {
+        let command = |fields: &[Part]| fields.iter().find(|it| it.name == "command").cloned();
+        let (records, wanted) = (self.store.records(), command(&parts.fields));
+        let keys = records.list(PARTS).unwrap_or_default();
+        keys.iter().any(|key| {
+            let document: Option<PartsDocument> = records.get(PARTS, key);
+            document.is_some_and(|it| it.domain == parts.domain && command(&it.fields) == wanted)
+        })
+    }
+
     fn parts(&self, key: &Digest) -> Option<Parts> {
         let records = self.store.records();
         let document: PartsDocument = records.get(PARTS, key)?;

@@ -1,281 +1,41 @@
 //! Control groups of steps: one group a step in each hierarchy that a limit needs, gone when the step is.
 //!
-//! [`plan`] (pure) turns limits and what the machine has (version 1, version 2, or both side by side) into
-//! [`Group`]s: where, and which files get which values. [`Groups::make`] carries that out; a limit that cannot be set
-//! is an error. A step's first process joins its groups itself, before anything else, and then enters a cgroup
+//! [`plan`] says where, and which files get which values. [`Groups::make`] carries that out; a limit that cannot be set is
+//! an error. A step's first process joins its groups itself, before anything else, and then enters a cgroup
 //! namespace: the step sees no path of the host's.
+//!
+//! What `--cgroup-parent` names and is not there is made, as [`Parents`], and goes away with the helper, unless others are in
+//! it by then.
 //!
 //! A group of version 2 that has processes of its own can give no controllers to groups inside it: then the step's
 //! group is made beside the builder's, where the group above gives them.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use rustix::fs::{Mode, OFlags};
 
-use super::limits::CgroupLimits;
+use super::cgroup_plan::{Group, Write, machine, plan, words};
+use super::error::SandboxError;
+use super::limits::{CgroupLimits, Limits, Rlimit};
 use super::protocol::{During, Failure};
 
-/// Where a hierarchy is mounted, and where the builder is in it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Hierarchy {
-    mount: PathBuf,
-    own: PathBuf,
-}
-
-/// What the machine has.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Machine {
-    /// Version 1, by controller.
-    old: BTreeMap<String, Hierarchy>,
-    unified: Option<Hierarchy>,
-    /// Controllers of the unified hierarchy's root.
-    unified_controllers: Vec<String>,
-}
-
-/// One group to make.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Group {
-    mount: PathBuf,
-    /// Directories in which the group may be made, best first.
-    bases: Vec<PathBuf>,
-    /// The base may be missing, and is made.
-    make_base: bool,
-    unified: bool,
-    controllers: Vec<&'static str>,
-    writes: Vec<Write>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Write {
-    file: &'static str,
-    value: String,
-    /// Not asked for by name: a kernel without the file does without.
-    optional: bool,
-    /// The flag, for messages.
-    flag: &'static str,
-}
-
-const CONTROLLERS: [&str; 4] = ["memory", "cpu", "cpuset", "pids"];
-
-/// Which groups the limits need.
-fn plan(limits: &CgroupLimits, machine: &Machine) -> Result<Vec<Group>, Failure> {
-    let mut groups: Vec<Group> = Vec::new();
-    for controller in CONTROLLERS {
-        let asked = flag_of(limits, controller);
-        if asked.is_none() && limits.parent.is_none() {
-            continue;
-        }
-        let in_unified = machine
-            .unified_controllers
-            .iter()
-            .any(|it| it == controller);
-        let (hierarchy, unified) = match (machine.old.get(controller), &machine.unified) {
-            (Some(old), _) => (old, false),
-            (None, Some(unified)) if in_unified => (unified, true),
-            _ => match asked {
-                Some(flag) => {
-                    return Err(Failure::reason(format!(
-                        "{flag} needs the control group controller `{controller}`, which is not mounted here"
-                    )));
-                }
-                None => continue,
-            },
-        };
-        let writes = match unified {
-            true => new_files(limits, controller),
-            false => old_files(limits, controller),
-        };
-        let same = |group: &&mut Group| group.mount == hierarchy.mount;
-        match groups.iter_mut().find(same) {
-            Some(group) => {
-                group.controllers.push(controller);
-                group.writes.extend(writes);
-            }
-            None => groups.push(Group {
-                mount: hierarchy.mount.clone(),
-                bases: bases(hierarchy, limits.parent.as_deref(), unified),
-                make_base: limits.parent.is_some(),
-                unified,
-                controllers: vec![controller],
-                writes,
-            }),
-        }
-    }
-    Ok(groups)
-}
-
-fn bases(hierarchy: &Hierarchy, parent: Option<&str>, unified: bool) -> Vec<PathBuf> {
-    if let Some(parent) = parent {
-        return vec![hierarchy.mount.join(parent.trim_start_matches('/'))];
-    }
-    let own = hierarchy.own.ancestors();
-    own.take_while(|path| path.starts_with(&hierarchy.mount))
-        .take(if unified { usize::MAX } else { 1 })
-        .map(Path::to_owned)
-        .collect()
-}
-
-/// The first flag that asks something of the controller.
-fn flag_of(limits: &CgroupLimits, controller: &str) -> Option<&'static str> {
-    let given = |is: bool, flag| is.then_some(flag);
-    match controller {
-        "memory" => given(limits.memory_bytes.is_some(), "--memory")
-            .or_else(|| given(limits.memory_swap_bytes.is_some(), "--memory-swap")),
-        "cpu" => given(limits.cpu_quota_us.is_some(), "--cpu-quota")
-            .or_else(|| given(limits.cpu_period_us.is_some(), "--cpu-period"))
-            .or_else(|| given(limits.cpu_shares.is_some(), "--cpu-shares")),
-        "cpuset" => given(limits.cpuset_cpus.is_some(), "--cpuset-cpus")
-            .or_else(|| given(limits.cpuset_mems.is_some(), "--cpuset-mems")),
-        _ => given(limits.pids.is_some(), "--pids-limit"),
-    }
-}
-
-struct Writes(Vec<Write>);
-
-impl Writes {
-    fn put(&mut self, file: &'static str, flag: &'static str, value: Option<impl ToString>) {
-        if let Some(value) = value {
-            self.0.push(Write {
-                file,
-                value: value.to_string(),
-                optional: false,
-                flag,
-            });
-        }
-    }
-}
-
-fn max_or(value: i64) -> String {
-    match value {
-        ..=-1 => "max".to_owned(),
-        value => value.to_string(),
-    }
-}
-
-/// Docker's default: as much swap again as memory.
-fn twice(limits: &CgroupLimits) -> Option<i64> {
-    let memory = i64::try_from(limits.memory_bytes?).ok()?;
-    limits
-        .memory_swap_bytes
-        .is_none()
-        .then(|| memory.saturating_mul(2))
-}
-
-fn old_files(limits: &CgroupLimits, controller: &str) -> Vec<Write> {
-    let mut out = Writes(Vec::new());
-    match controller {
-        "memory" => {
-            out.put("memory.limit_in_bytes", "--memory", limits.memory_bytes);
-            let (file, swap) = ("memory.memsw.limit_in_bytes", limits.memory_swap_bytes);
-            out.put(file, "--memory-swap", swap);
-            if let Some(twice) = twice(limits) {
-                out.put(file, "--memory", Some(twice));
-                out.0.iter_mut().skip(1).for_each(|it| it.optional = true);
-            }
-        }
-        "cpu" => {
-            out.put("cpu.cfs_period_us", "--cpu-period", limits.cpu_period_us);
-            out.put("cpu.cfs_quota_us", "--cpu-quota", limits.cpu_quota_us);
-            out.put("cpu.shares", "--cpu-shares", limits.cpu_shares);
-        }
-        "cpuset" => {
-            out.put("cpuset.cpus", "--cpuset-cpus", limits.cpuset_cpus.as_ref());
-            out.put("cpuset.mems", "--cpuset-mems", limits.cpuset_mems.as_ref());
-        }
-        _ => out.put("pids.max", "--pids-limit", limits.pids.map(max_or)),
-    }
-    out.0
-}
-
-fn new_files(limits: &CgroupLimits, controller: &str) -> Vec<Write> {
-    let mut out = Writes(Vec::new());
-    match controller {
-        "memory" => {
-            out.put("memory.max", "--memory", limits.memory_bytes);
-            let memory = limits.memory_bytes.and_then(|it| i64::try_from(it).ok());
-            // version 2 counts swap alone
-            let swap = |total: i64| match total {
-                ..=-1 => "max".to_owned(),
-                total => (total - memory.unwrap_or(0)).max(0).to_string(),
-            };
-            let file = "memory.swap.max";
-            out.put(file, "--memory-swap", limits.memory_swap_bytes.map(swap));
-            if let Some(twice) = twice(limits) {
-                out.put(file, "--memory", Some(swap(twice)));
-                out.0.iter_mut().skip(1).for_each(|it| it.optional = true);
-            }
-        }
-        "cpu" => {
-            if limits.cpu_quota_us.is_some() || limits.cpu_period_us.is_some() {
-                let quota = max_or(limits.cpu_quota_us.unwrap_or(-1));
-                let period = limits.cpu_period_us.unwrap_or(100_000);
-                out.put("cpu.max", "--cpu-quota", Some(format!("{quota} {period}")));
-            }
-            // 2…262144 becomes 1…10000, as runtimes have it
-            let weight = |shares: u64| 1 + (shares.clamp(2, 262_144) - 2) * 9_999 / 262_142;
-            out.put("cpu.weight", "--cpu-shares", limits.cpu_shares.map(weight));
-        }
-        "cpuset" => {
-            out.put("cpuset.cpus", "--cpuset-cpus", limits.cpuset_cpus.as_ref());
-            out.put("cpuset.mems", "--cpuset-mems", limits.cpuset_mems.as_ref());
-        }
-        _ => out.put("pids.max", "--pids-limit", limits.pids.map(max_or)),
-    }
-    out.0
-}
-
-/// Reads what `/proc/self/mountinfo` and `/proc/self/cgroup` say.
-fn machine(mountinfo: &str, own: &str) -> Machine {
-    let mut paths: BTreeMap<String, String> = BTreeMap::new();
-    for line in own.lines() {
-        let mut fields = line.splitn(3, ':').skip(1);
-        if let (Some(names), Some(path)) = (fields.next(), fields.next()) {
-            for name in names.split(',') {
-                paths.insert(name.to_owned(), path.to_owned());
-            }
-        }
-    }
-    let mut out = Machine::default();
-    for line in mountinfo.lines() {
-        let Some((before, after)) = line.split_once(" - ") else {
-            continue;
-        };
-        let before: Vec<&str> = before.split(' ').collect();
-        let after: Vec<&str> = after.split(' ').collect();
-        let (Some(root), Some(mount)) = (before.get(3), before.get(4)) else {
-            continue;
-        };
-        let hierarchy = |name: &str| {
-            let path = paths.get(name).map_or("/", String::as_str);
-            // outside what is mounted here: the mount's own root is the nearest
-            let inside = Path::new(path).strip_prefix(root).unwrap_or(Path::new(""));
-            let plain = inside
-                .components()
-                .all(|it| matches!(it, std::path::Component::Normal(_)));
-            let mount = PathBuf::from(mount.replace("\\040", " "));
-            Hierarchy {
-                own: match plain {
-                    true => mount.join(inside),
-                    false => mount.clone(),
-                },
-                mount,
-            }
-        };
-        match (after.first(), after.get(2)) {
-            (Some(&"cgroup2"), _) => out.unified = Some(hierarchy("")),
-            (Some(&"cgroup"), Some(options)) => {
-                for name in options.split(',').filter(|it| CONTROLLERS.contains(it)) {
-                    out.old.insert(name.to_owned(), hierarchy(name));
-                }
-            }
-            _ => {}
-        }
-    }
-    out
+/// Tries whether steps may have the limits here: makes what a step would get, and removes it.
+///
+/// # Errors
+/// The first limit that cannot be set, and why.
+pub fn try_limits(limits: &Limits) -> Result<(), SandboxError> {
+    static TRIED: AtomicU64 = AtomicU64::new(0);
+    let tried = || -> Result<(), Failure> {
+        limits.rlimits.iter().try_for_each(Rlimit::try_out)?;
+        let mut parents = Parents::default();
+        let id = TRIED.fetch_add(1, Ordering::Relaxed);
+        Groups::make(&limits.cgroup, id, &mut parents).map(drop)
+    };
+    Ok(tried()?)
 }
 
 /// The groups of a step.
@@ -289,8 +49,12 @@ pub(super) struct Groups {
 const PREFIX: &str = "builder-";
 
 impl Groups {
-    /// Makes the groups of step `id` and sets its limits.
-    pub(super) fn make(limits: &CgroupLimits, id: u64) -> Result<Groups, Failure> {
+    /// Makes the groups of step `id`, and the `parents` that they lack, and sets its limits.
+    pub(super) fn make(
+        limits: &CgroupLimits,
+        id: u64,
+        parents: &mut Parents,
+    ) -> Result<Groups, Failure> {
         let mut groups = Groups::default();
         if limits.is_empty() {
             return Ok(groups);
@@ -307,7 +71,7 @@ impl Groups {
         );
         for group in plan(limits, &machine)? {
             // what is made so far goes away with `groups`, should this one fail
-            groups.one(&group, &name)?;
+            groups.one(&group, &name, parents)?;
         }
         if groups.directories.is_empty() {
             return Err(Failure::reason(
@@ -317,10 +81,10 @@ impl Groups {
         Ok(groups)
     }
 
-    fn one(&mut self, group: &Group, name: &str) -> Result<(), Failure> {
+    fn one(&mut self, group: &Group, name: &str, parents: &mut Parents) -> Result<(), Failure> {
         let mut refused = None;
         for base in &group.bases {
-            match made(group, base, name) {
+            match made(group, base, name, parents) {
                 Ok(directory) => {
                     self.directories.push(directory.clone());
                     return self.fill(group, &directory);
@@ -333,7 +97,7 @@ impl Groups {
 
     fn fill(&mut self, group: &Group, directory: &Path) -> Result<(), Failure> {
         let old_cpuset = !group.unified && group.controllers.contains(&"cpuset");
-        for file in ["cpuset.cpus", "cpuset.mems"].iter().filter(|_| old_cpuset) {
+        for file in CPUSET_FILES.iter().filter(|_| old_cpuset) {
             // empty in a new group, and then nobody may join it
             inherit(directory, file).during_at("set up the control group", directory)?;
         }
@@ -344,13 +108,19 @@ impl Groups {
             flag,
         } in &group.writes
         {
-            match fs::write(directory.join(file), value) {
-                Err(_) if *optional => {}
-                other => other.during_at(
-                    &format!("set {flag}: write {value} to"),
-                    directory.join(file),
-                )?,
+            let Err(error) = fs::write(directory.join(file), value) else {
+                continue;
+            };
+            if *optional {
+                continue;
             }
+            if let Some(there) = available(directory, file) {
+                return Err(Failure::reason(format!(
+                    "{flag}={value}: not all of them are to be had here, but {there}"
+                )));
+            }
+            let doing = format!("set {flag}: write {value} to");
+            return Err(error).during_at(&doing, directory.join(file));
         }
         let procs = directory.join("cgroup.procs");
         let join = rustix::fs::open(&procs, OFlags::WRONLY | OFlags::CLOEXEC, Mode::empty())
@@ -358,6 +128,14 @@ impl Groups {
         self.joins.push(join);
         Ok(())
     }
+}
+
+/// What there is of what the file lists, in the group above.
+fn available(directory: &Path, file: &str) -> Option<String> {
+    let above = directory.parent().filter(|_| file.starts_with("cpuset."))?;
+    let read = |name: &str| fs::read_to_string(above.join(name)).ok();
+    let list = read(&format!("{file}.effective")).or_else(|| read(file))?;
+    Some(list.trim().to_owned())
 }
 
 impl Drop for Groups {
@@ -369,31 +147,80 @@ impl Drop for Groups {
     }
 }
 
+/// Groups that were made for those of steps to be in, outer ones first; dropped, those that are empty go.
+#[derive(Debug, Default)]
+pub(super) struct Parents(Vec<PathBuf>);
+
+impl Parents {
+    /// Makes `base`, and what is missing between it and `mount`.
+    fn make(&mut self, group: &Group, base: &Path) -> Result<(), Failure> {
+        let cpuset = !group.unified && group.controllers.contains(&"cpuset");
+        for level in levels(&group.mount, base).into_iter().skip(1) {
+            match fs::create_dir(level) {
+                Ok(()) => self.0.push(level.to_owned()),
+                Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
+                other => other.during_at("make the control group", level)?,
+            }
+            for file in CPUSET_FILES.iter().filter(|_| cpuset) {
+                // empty in a new group, and then nobody may join those inside
+                inherit(level, file).during_at("set up the control group", level)?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Parents {
+    fn drop(&mut self) {
+        for directory in self.0.drain(..).rev() {
+            // of another build too, by now: it is not empty then
+            let _ = fs::remove_dir(directory);
+        }
+    }
+}
+
+/// From the root of the hierarchy down to `base`.
+fn levels<'a>(mount: &Path, base: &'a Path) -> Vec<&'a Path> {
+    let up = base.ancestors().take_while(|path| path.starts_with(mount));
+    let mut levels: Vec<&Path> = up.collect();
+    levels.reverse();
+    levels
+}
+
+const CPUSET_FILES: [&str; 2] = ["cpuset.cpus", "cpuset.mems"];
+
+/// How often a parent that another build has just removed is made again.
+const ATTEMPTS: usize = 8;
+
 /// Makes the group's directory in `base`, with its controllers.
-fn made(group: &Group, base: &Path, name: &str) -> Result<PathBuf, Failure> {
-    if group.make_base {
-        fs::create_dir_all(base).during_at("make the control group", base)?;
-    }
-    sweep(base);
-    if group.unified {
-        let from_top: Vec<&Path> = base
-            .ancestors()
-            .take_while(|path| path.starts_with(&group.mount))
-            .collect();
-        // above what was given there is nothing to be set: it is somebody else's
-        let levels = if group.make_base { from_top.len() } else { 1 };
-        for level in from_top.iter().take(levels).rev() {
-            give(level, &group.controllers)?;
-        }
-    } else if group.make_base && group.controllers.contains(&"cpuset") {
-        for file in ["cpuset.cpus", "cpuset.mems"] {
-            inherit(base, file).during_at("set up the control group", base)?;
-        }
-    }
+fn made(group: &Group, base: &Path, name: &str, parents: &mut Parents) -> Result<PathBuf, Failure> {
     let directory = base.join(name);
-    match fs::create_dir(&directory) {
-        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
-        other => other.during_at("make the control group", &directory)?,
+    for attempt in 1.. {
+        if group.make_base {
+            parents.make(group, base)?;
+        }
+        sweep(base);
+        if group.unified {
+            // above what was given there is nothing to be set: it is somebody else's
+            let given = match group.make_base {
+                true => levels(&group.mount, base),
+                false => vec![base],
+            };
+            for level in given {
+                give(level, &group.controllers)?;
+            }
+        }
+        match fs::create_dir(&directory) {
+            Err(error) if error.kind() == io::ErrorKind::AlreadyExists => break,
+            Err(error)
+                if error.kind() == io::ErrorKind::NotFound
+                    && group.make_base
+                    && attempt < ATTEMPTS => {}
+            other => {
+                other.during_at("make the control group", &directory)?;
+                break;
+            }
+        }
     }
     Ok(directory)
 }
@@ -438,105 +265,5 @@ fn sweep(base: &Path) {
         if pid.is_some_and(|pid| !Path::new(&format!("/proc/{pid}")).exists()) {
             let _ = fs::remove_dir(entry.path());
         }
-    }
-}
-
-fn words(text: &str) -> Vec<String> {
-    text.split_whitespace().map(str::to_owned).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const OLD: &str = "\
-31 30 0:27 / /sys/fs/cgroup/memory rw,relatime - cgroup cgroup rw,memory
-32 30 0:28 /docker/x /sys/fs/cgroup/cpu rw,relatime - cgroup cgroup rw,cpu,cpuacct
-33 30 0:29 / /sys/fs/cgroup/pids rw,relatime - cgroup cgroup rw,pids
-40 30 0:39 / /sys/fs/cgroup/unified rw,relatime - cgroup2 cgroup2 rw";
-    const OLD_OWN: &str = "4:memory:/a/b\n3:cpu,cpuacct:/docker/x/y\n2:pids:/..\n0::/";
-    const NEW: &str = "30 20 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw,nsdelegate";
-
-    fn shown(limits: &CgroupLimits, machine: &Machine) -> String {
-        match plan(limits, machine) {
-            Err(failure) => failure.to_string(),
-            Ok(groups) => groups
-                .iter()
-                .map(|group| {
-                    let writes: Vec<String> = group
-                        .writes
-                        .iter()
-                        .map(|it| format!("{}={}", it.file, it.value))
-                        .collect();
-                    format!("{} {}", group.bases[0].display(), writes.join(" "))
-                })
-                .collect::<Vec<_>>()
-                .join("; "),
-        }
-    }
-
-    #[test]
-    fn limits_become_files_of_either_version() {
-        let old = machine(OLD, OLD_OWN);
-        let mut new = machine(NEW, "0::/user.slice/u.scope");
-        new.unified_controllers = words("cpuset cpu memory pids");
-        let none = CgroupLimits::default;
-        for (limits, in_old, in_new) in [
-            (
-                CgroupLimits {
-                    memory_bytes: Some(100),
-                    ..none()
-                },
-                "/sys/fs/cgroup/memory/a/b memory.limit_in_bytes=100 memory.memsw.limit_in_bytes=200",
-                "/sys/fs/cgroup/user.slice/u.scope memory.max=100 memory.swap.max=100",
-            ),
-            (
-                CgroupLimits {
-                    memory_bytes: Some(100),
-                    memory_swap_bytes: Some(-1),
-                    ..none()
-                },
-                "/sys/fs/cgroup/memory/a/b memory.limit_in_bytes=100 memory.memsw.limit_in_bytes=-1",
-                "/sys/fs/cgroup/user.slice/u.scope memory.max=100 memory.swap.max=max",
-            ),
-            (
-                CgroupLimits {
-                    cpu_quota_us: Some(50_000),
-                    cpu_shares: Some(1024),
-                    ..none()
-                },
-                "/sys/fs/cgroup/cpu/y cpu.cfs_quota_us=50000 cpu.shares=1024",
-                "/sys/fs/cgroup/user.slice/u.scope cpu.max=50000 100000 cpu.weight=39",
-            ),
-            (
-                CgroupLimits {
-                    pids: Some(7),
-                    parent: Some("/p".to_owned()),
-                    ..none()
-                },
-                "/sys/fs/cgroup/memory/p ; /sys/fs/cgroup/cpu/p ; /sys/fs/cgroup/pids/p pids.max=7",
-                "/sys/fs/cgroup/p pids.max=7",
-            ),
-            (
-                CgroupLimits {
-                    cpuset_cpus: Some("0".to_owned()),
-                    ..none()
-                },
-                "--cpuset-cpus needs the control group controller `cpuset`, which is not mounted here",
-                "/sys/fs/cgroup/user.slice/u.scope cpuset.cpus=0",
-            ),
-        ] {
-            assert_eq!(shown(&limits, &old), in_old);
-            assert_eq!(shown(&limits, &new), in_new);
-        }
-    }
-
-    #[test]
-    fn a_group_with_processes_is_no_base_so_those_above_are_tried() {
-        let new = machine(NEW, "0::/user.slice/u.scope");
-        let unified = new.unified.expect("a unified hierarchy");
-        let places = ["user.slice/u.scope", "user.slice", ""];
-        let expected = places.map(|it| Path::new("/sys/fs/cgroup").join(it));
-        assert_eq!(bases(&unified, None, true), expected);
     }
 }

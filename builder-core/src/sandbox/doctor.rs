@@ -4,9 +4,10 @@ use std::path::Path;
 
 use serde::Serialize;
 
-use super::enter::{REFUSED, Standing, enter, may_chroot};
+use super::enter::{Standing, enter, may_chroot};
 use super::error::{InitError, SandboxError};
 use super::isolation::Rung;
+use super::user_namespace::REFUSED;
 
 /// A rung that is not to be had.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]

@@ -3,6 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
+use super::protocol::{During, Failure};
+
 /// Limits of every process of a step, and of all of them together.
 #[derive(Debug, Clone, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
 pub struct Limits {
@@ -49,22 +51,31 @@ impl CgroupLimits {
         *self == CgroupLimits::default()
     }
 
-    /// Sets the processor time as a number of processors: 1.5 is a quota of 150 ms in 100 ms.
+    /// Sets the processor time as a number of processors: 1.5 is a quota of 150 ms in 100 ms, and 0 no limit.
     ///
     /// # Errors
-    /// Not a positive number with at most nine digits after the point.
+    /// Not a number with at most nine digits after the point.
     pub fn set_cpus(&mut self, text: &str) -> Result<(), LimitError> {
         let wrong = || LimitError::new(text, "a number of processors is expected, such as 1.5");
         let (whole, fraction) = text.split_once('.').unwrap_or((text, ""));
         let digits = |text: &str| text.bytes().all(|byte| byte.is_ascii_digit());
-        if whole.is_empty() || !digits(whole) || !digits(fraction) || fraction.len() > 9 {
+        if text.is_empty() || text == "." || !digits(whole) || !digits(fraction) {
             return Err(wrong());
+        }
+        if fraction.len() > 9 {
+            return Err(LimitError::new(
+                text,
+                "nine digits after the point are the most",
+            ));
         }
         let nanos: i64 = format!("{whole}{fraction:0<9}")
             .parse()
             .map_err(|_| wrong())?;
+        if nanos == 0 {
+            return Ok(());
+        }
         if nanos < 10_000_000 {
-            return Err(LimitError::new(text, "0.01 is the least"));
+            return Err(LimitError::new(text, "0.01 is the least, 0 is no limit"));
         }
         self.cpu_period_us = Some(100_000);
         self.cpu_quota_us = Some(nanos / 10_000);
@@ -81,7 +92,7 @@ pub struct LimitError {
 }
 
 impl LimitError {
-    fn new(text: &str, reason: impl Into<String>) -> Self {
+    pub(super) fn new(text: &str, reason: impl Into<String>) -> Self {
         LimitError {
             text: text.to_owned(),
             reason: reason.into(),
@@ -155,6 +166,29 @@ impl fmt::Display for Rlimit {
 }
 
 impl Rlimit {
+    /// Tries whether this process may have the limit, and those that it starts.
+    pub(super) fn try_out(&self) -> Result<(), Failure> {
+        let Some(resource) = self.resource() else {
+            return Err(Failure::reason(format!("unknown limit `{}`", self.name)));
+        };
+        let own = rustix::process::getrlimit(resource);
+        let most = |limit: Option<u64>| limit.unwrap_or(u64::MAX);
+        if most(self.hard) <= most(own.maximum) {
+            return Ok(());
+        }
+        let raised = rustix::process::Rlimit {
+            current: own.current,
+            maximum: self.hard,
+        };
+        rustix::process::setrlimit(resource, raised).during(&format!(
+            "set --ulimit {self}: the most is {} here",
+            own.maximum
+                .map_or("no limit".to_owned(), |it| it.to_string())
+        ))?;
+        // to lower it is always allowed
+        rustix::process::setrlimit(resource, own).during("set a limit back")
+    }
+
     pub(super) fn resource(&self) -> Option<rustix::process::Resource> {
         let mut names = NAMES.iter();
         names
@@ -193,18 +227,27 @@ mod tests {
     #[test]
     fn processors() {
         for (text, expected) in [
-            ("1.5", Some(150_000)),
-            ("2", Some(200_000)),
-            (".5", None),
-            ("0.01", Some(1_000)),
-            ("0.001", None),
-            ("0", None),
-            ("-1", None),
-            ("x", None),
+            ("1.5", Ok(Some(150_000))),
+            ("2", Ok(Some(200_000))),
+            (".5", Ok(Some(50_000))),
+            ("2.", Ok(Some(200_000))),
+            ("0.01", Ok(Some(1_000))),
+            ("0", Ok(None)),
+            ("0.000", Ok(None)),
+            ("0.001", Err("0.01 is the least")),
+            ("0.0000000001", Err("nine digits")),
+            ("", Err("such as 1.5")),
+            (".", Err("such as 1.5")),
+            ("-1", Err("such as 1.5")),
+            ("x", Err("such as 1.5")),
         ] {
             let mut limits = CgroupLimits::default();
-            let read = limits.set_cpus(text);
-            assert_eq!(read.ok().and(limits.cpu_quota_us), expected, "{text}");
+            let read = limits.set_cpus(text).map(|()| limits.cpu_quota_us);
+            match (read, expected) {
+                (Ok(quota), expected) => assert_eq!(Ok(quota), expected, "{text}"),
+                (Err(error), Err(part)) => assert!(error.to_string().contains(part), "{error}"),
+                (Err(error), Ok(_)) => panic!("{error}"),
+            }
         }
     }
 }

@@ -42,6 +42,7 @@
 //! Not here: user-mode networking, looking up users by name.
 
 mod cgroup;
+mod cgroup_plan;
 mod child;
 mod chroot;
 mod command;
@@ -53,6 +54,7 @@ mod error;
 mod helper;
 mod id_map;
 mod isolation;
+mod limit_values;
 mod limits;
 mod listener;
 mod mount_plan;
@@ -68,7 +70,10 @@ mod spare;
 mod spec;
 mod stand_in;
 mod stub;
+mod user_namespace;
 
+pub use cgroup::try_limits;
+pub use chroot::Asks;
 pub use doctor::{Diagnosis, DoctorError, Missed, examine};
 pub use emulation::{Emulation, emulation};
 pub use enter::{Standing, enter, enter_by, probe_overlay};

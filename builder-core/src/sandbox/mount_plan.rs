@@ -7,7 +7,6 @@
 //! and nothing is made in the upper directory. Where the image hides the stub (an opaque directory, a dangling
 //! symbolic link) the mount point is made for the time of the step; see `mount_point`.
 
-use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
 
 use super::protocol::Failure;
@@ -294,35 +293,6 @@ pub(super) fn root_layers(root: &Root, stub: Option<&Path>) -> Option<Layers> {
     }
 }
 
-/// What the stub layer holds, relative to it, parents first.
-pub(super) fn stub_entries(steps: &[MountStep]) -> Vec<(PathBuf, Kind)> {
-    let mut entries: BTreeMap<PathBuf, Kind> = BTreeMap::new();
-    for MountStep { target, kind, what } in steps {
-        if matches!(what, What::Mask | What::Seal | What::BytesOver { .. }) || covered(target) {
-            continue;
-        }
-        let Ok(relative) = target.strip_prefix("/") else {
-            continue;
-        };
-        for parent in relative
-            .ancestors()
-            .skip(1)
-            .filter(|parent| *parent != Path::new(""))
-        {
-            entries.insert(parent.to_owned(), Kind::Directory);
-        }
-        entries.entry(relative.to_owned()).or_insert(*kind);
-    }
-    entries.into_iter().collect()
-}
-
-/// Whether a path lies in what every step gets mounted anyway.
-fn covered(target: &Path) -> bool {
-    ["/proc", "/sys", "/dev"]
-        .iter()
-        .any(|mounted| target.starts_with(mounted) && target != Path::new(mounted))
-}
-
 /// A path as the plan wants it: absolute, without `.`; `..` is refused, as it could mean two things beside links.
 pub(super) fn absolute(path: &Path) -> Result<PathBuf, Failure> {
     let mut out = PathBuf::from("/");
@@ -482,31 +452,5 @@ mod tests {
                 "{path}"
             );
         }
-    }
-
-    #[test]
-    fn the_stub_layer_has_every_mount_point_and_its_parents() {
-        let steps = planned(
-            &["/a/b", "/dev/extra", "/etc/ssl"],
-            Network::Host,
-            Security::Sandbox,
-            true,
-        );
-        let entries: Vec<_> = stub_entries(&steps)
-            .into_iter()
-            .map(|(path, kind)| (path.to_str().unwrap().to_owned(), kind == Kind::Directory))
-            .collect();
-        let expected = [
-            ("a", true),
-            ("a/b", true),
-            ("dev", true),
-            ("etc", true),
-            ("etc/hosts", false),
-            ("etc/resolv.conf", false),
-            ("etc/ssl", true),
-            ("proc", true),
-            ("sys", true),
-        ];
-        assert_eq!(entries, expected.map(|(path, dir)| (path.to_owned(), dir)));
     }
 }

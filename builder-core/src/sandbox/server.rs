@@ -16,18 +16,19 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
-use super::cgroup::Groups;
+use super::cgroup::{Groups, Parents};
 use super::child::{self, Launch};
-use super::chroot::{self, children, kill_descendants};
+use super::chroot::{Asks, children, kill_descendants};
 use super::command::Command;
 use super::id_map;
-use super::mount_plan::{Facts, Kind, MountStep, absolute, mount_plan, root_layers, stub_entries};
+use super::isolation::Rung;
+use super::mount_plan::{Facts, Kind, MountStep, absolute, mount_plan, root_layers};
 use super::mounts::{RootMount, kind};
 use super::protocol::{During, Failure, Outcome, Reply, Report, Request, receive, say, send};
 use super::seccomp;
 use super::spare::{Shape, Spare, Spares, namespaces};
 use super::spec::{Network, Root, Security, Spec};
-use super::stub::{Stub, StubKey, remove_copies};
+use super::stub::{Stub, StubKey, remove_copies, stub_entries};
 use crate::sys::{self, Instruction, Side, SingleThread};
 
 /// A step that runs.
@@ -82,6 +83,8 @@ struct Server {
     /// Layers of mount points that steps share, by their place and what they hold.
     stubs: RefCell<HashMap<StubKey, Stub>>,
     spares: RefCell<Spares>,
+    /// Control groups in which those of steps are.
+    parents: RefCell<Parents>,
 }
 
 /// Serves the builder on standard input until it is gone; the helper's exit code.
@@ -117,6 +120,7 @@ impl Server {
             owns_network: id_map::in_initial_namespace(),
             stubs: RefCell::default(),
             spares: RefCell::default(),
+            parents: RefCell::default(),
         };
         send(&server.socket, &Reply::Ready, &[])?;
         Ok(server)
@@ -240,7 +244,7 @@ impl Server {
     ) -> Result<Started, Failure> {
         let spec = Spec::read(&described)?;
         let is_chroot = matches!(spec.root, Root::Chroot { .. });
-        if let Some(what) = chroot::lacks(&spec).filter(|_| is_chroot) {
+        if is_chroot && let Some(what) = Asks::of(&spec).lack(Rung::Chroot) {
             return Err(Failure::reason(what));
         }
         let facts = Facts {
@@ -254,7 +258,8 @@ impl Server {
         let steps = mount_plan(&spec, &facts)?;
         let command = Command::new(&spec, &self.filter, self.asks)?;
         let cwd = absolute(&spec.cwd)?;
-        let mut groups = Groups::make(&spec.limits.cgroup, id)?;
+        let parents = &mut self.parents.borrow_mut();
+        let mut groups = Groups::make(&spec.limits.cgroup, id, parents)?;
         let stub = match &spec.root {
             Root::Overlay { lowers, .. } if lowers.is_empty() => {
                 return Err(Failure::reason(

@@ -110,6 +110,11 @@ impl Imports {
         }
     }
 
+    /// Whether there are no caches to look in.
+    pub fn is_empty(&self) -> bool {
+        self.loading.is_empty()
+    }
+
     /// Waits until every cache is read, or given up.
     pub async fn ready(&self) {
         if self.ready.get().is_some() {

@@ -19,6 +19,7 @@
 //!
 //! Not here: terminals, flags, outputs.
 
+mod able;
 mod devices;
 mod entitlement;
 mod error;

@@ -16,13 +16,11 @@ use super::layers::{LayerLoader, image_layers, worker};
 use super::remotes::{self, Fetched, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, chains};
-use super::{SolveError, SolveErrorKind, entitlement, keys, retime, shared};
+use super::{SolveError, SolveErrorKind, able, entitlement, keys, retime, shared};
 use crate::cache::{Cache, Came, Key, Layer};
 use crate::digest::Digest;
-use crate::image::Platform;
 use crate::plan::{Base, Input, Op, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
-use crate::sandbox::{Emulation, emulation};
 
 /// A solved plan.
 #[derive(Debug, Clone)]
@@ -95,9 +93,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         }
     }
     let needed = to_do;
-    for &index in &needed {
-        runs_here(&plan.vertices[index]).map_err(|kind| at(index, kind))?;
-    }
+    able::check(&inputs, &cache, &definitions, &needed).map_err(|(index, kind)| at(index, kind))?;
     for (index, key) in definitions.iter().enumerate() {
         let vertex = id(index);
         if key.is_some() && !needed.contains(&index) {
@@ -174,30 +170,6 @@ pub(super) fn located(vertex: &Vertex, kind: SolveErrorKind) -> SolveError {
         vertex: Some(vertex.name.clone()),
         span,
     }
-}
-
-/// Refuses, before anything runs, a RUN whose programs this machine cannot execute.
-fn runs_here(vertex: &Vertex) -> Result<(), SolveErrorKind> {
-    let (Op::Run(_), Some(platform)) = (&vertex.op, &vertex.platform) else {
-        return Ok(());
-    };
-    let host = Platform::host();
-    if host.runs(platform) {
-        return Ok(());
-    }
-    let reason = match emulation(&platform.architecture) {
-        _ if platform.os != host.os => "it is another operating system",
-        Emulation::By(_) => return Ok(()),
-        Emulation::NotFixed(_) => {
-            "the emulator that binfmt_misc has for it is not opened beforehand (flag F is missing)"
-        }
-        Emulation::None => "binfmt_misc has no emulator for it",
-    };
-    Err(SolveErrorKind::NoEmulation {
-        platform: Box::new(platform.clone()),
-        host: Box::new(host),
-        reason,
-    })
 }
 
 fn announce(inputs: &Inputs) {

@@ -22,11 +22,11 @@ use super::inputs::Inputs;
 use super::job::Job;
 use super::layers::worker;
 use super::trees::{chains, view};
-use super::{SolveErrorKind, file_step};
+use super::{SolveErrorKind, able, file_step};
 use crate::cache::Layer;
 use crate::layer::{EntryKind, Writer, WriterOptions, read_ahead};
-use crate::plan::{MountOp, MountSource, NetworkMode, RunOp, SecurityMode};
-use crate::sandbox::{self, Network, Root, Rung, Security, Spec, User};
+use crate::plan::{MountOp, MountSource, RunOp};
+use crate::sandbox::{self, Root, Rung, Spec, User};
 use crate::snapshot::{Active, Change, open_data, read_data};
 
 use cache_mount::Caches;
@@ -228,14 +228,8 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
         },
         hostname: options.hostname.clone(),
         mounts: Vec::new(),
-        network: match op.network {
-            NetworkMode::None => Network::None,
-            NetworkMode::Default | NetworkMode::Host => Network::Host,
-        },
-        security: match op.security {
-            SecurityMode::Sandbox => Security::Sandbox,
-            SecurityMode::Insecure => Security::Insecure,
-        },
+        network: able::network(op.network),
+        security: able::security(op.security),
         limits: options.limits.clone(),
         terminal: false,
         resolv_conf: options.resolv_conf.clone(),
