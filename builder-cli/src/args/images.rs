@@ -72,6 +72,15 @@ pub(crate) struct PushArgs {
     /// Credentials for the registry, in place of those that are kept
     #[arg(long, value_name = "USER:PASSWORD")]
     pub(crate) creds: Option<String>,
+    /// How layers that are kept uncompressed are sent: gzip, zstd or uncompressed [default: gzip]
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) compression_format: Option<String>,
+    /// 1 to 12 for gzip, 1 to 22 for zstd [default: 5, or 3]
+    #[arg(long, value_name = "LEVEL")]
+    pub(crate) compression_level: Option<u8>,
+    /// Bring layers that came in another form to this one, too [default: where a format is given]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    pub(crate) force_compression: Option<bool>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]

@@ -1,11 +1,12 @@
 //! `builder push`.
 
-use builder_core::images::Filter;
+use builder_core::images::{Filter, PushOptions};
 
 use super::store::{name, open_with, options, platform, with_progress};
 use crate::args::images::PushArgs;
 use crate::environment::Environment;
 use crate::exit::Failure;
+use crate::outputs::compression;
 use crate::render;
 
 pub(super) fn run(args: PushArgs, environment: &Environment) -> Result<(), Failure> {
@@ -23,6 +24,13 @@ pub(super) fn run(args: PushArgs, environment: &Environment) -> Result<(), Failu
     let platform = match &args.platform {
         Some(text) => Some(platform(Some(text))?),
         None => None,
+    };
+    let codec = args.compression_format.as_deref();
+    let compression = compression(codec.unwrap_or("gzip"), args.compression_level);
+    let sending = PushOptions {
+        platform,
+        compression: compression.map_err(Failure::usage)?,
+        force_compression: args.force_compression.unwrap_or(codec.is_some()),
     };
     let creds = args.creds.as_deref().map(|it| (wanted.domain(), it));
     let options = options(args.registry, creds, environment)?;
@@ -48,7 +56,7 @@ pub(super) fn run(args: PushArgs, environment: &Environment) -> Result<(), Failu
     let pushed = with_progress(args.quiet, environment, async |events| {
         let mut all = Vec::new();
         for name in names {
-            let pushed = images.push(&name, platform.as_ref(), &events).await?;
+            let pushed = images.push(&name, &sending, &events).await?;
             all.push((name, pushed));
         }
         Ok(all)

@@ -238,3 +238,93 @@ fn a_pull_of_another_platform_than_there_is_warns() {
         assert_eq!(said, warns, "{asked:?}: {}", ran.stderr);
     }
 }
+
+#[test]
+fn what_the_store_keeps_is_pushed_as_a_build_pushes_it() {
+    if lacks("pushes/stored", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = |tag: &str| format!("127.0.0.1:{}/team/{tag}", registry.port);
+    let attested = ["--provenance=mode=max", "--sbom=true"];
+    for (case, output, arguments, pushing) in [
+        ("one", "type=registry", &[][..], &[][..]),
+        (
+            "many",
+            "type=registry",
+            &["--platform=linux/amd64,linux/arm64"],
+            &[],
+        ),
+        ("said", "type=registry", &attested, &[]),
+        (
+            "zstd",
+            "type=registry,compression=zstd,compression-level=5",
+            &attested,
+            &["--compression-format=zstd", "--compression-level=5"],
+        ),
+        (
+            "plain",
+            "type=registry,compression=uncompressed",
+            &[],
+            &["--compression-format=uncompressed"],
+        ),
+    ] {
+        // Kept as it is, and pushed compressed, by one build: what it attests has one time.
+        let first = name(&format!("{case}:1"));
+        build(dir, &[&["-t", &first, "-o", output], arguments].concat()).ok();
+        let expected = meta(dir)["containerimage.digest"].clone();
+        let other = name(&format!("{case}:2"));
+        on(dir, "store", &["tag", &first, &other]).ok();
+        let ran = on(dir, "store", &[&["push", &other], pushing].concat()).ok();
+        let digest = expected.as_str().expect("a digest");
+        assert!(
+            ran.stdout.contains(digest),
+            "{case}: {} not {digest}",
+            ran.stdout
+        );
+        assert!(
+            ran.stdout.contains("(0 sent, 0 mounted,"),
+            "{case}: {}",
+            ran.stdout
+        );
+        let raw = skopeo(&["--raw", &format!("docker://{other}")]);
+        assert_eq!(
+            raw,
+            skopeo(&["--raw", &format!("docker://{first}")]),
+            "{case}"
+        );
+    }
+    // Kept alone: the first push sends, the second sends nothing, and in the same form.
+    let kept = name("kept:1");
+    build(dir, &["-t", &kept, "--build-arg=TARGETARCH=kept"]).ok();
+    let (first, sent) = pushed(dir, "store", &kept);
+    assert!(!sent.starts_with("0 sent"), "{sent}");
+    let (second, sent) = pushed(dir, "store", &kept);
+    assert_eq!(second, first);
+    assert!(sent.starts_with("0 sent, 0 mounted,"), "{sent}");
+    let found = skopeo(&["--raw", &format!("docker://{kept}")]);
+    assert_eq!(
+        found["layers"][0]["mediaType"],
+        "application/vnd.oci.image.layer.v1.tar+gzip"
+    );
+    let ran = on(
+        dir,
+        "store",
+        &["inspect", "-f", "{{index .RepoDigests 0}}", &kept],
+    )
+    .ok();
+    assert!(ran.stdout.trim().ends_with(&first), "{}", ran.stdout);
+    let ran = on(
+        dir,
+        "store",
+        &["push", "--compression-format=zstd:chunked", &kept],
+    );
+    assert!(
+        ran.stderr.contains("unknown compression `zstd:chunked`"),
+        "{}",
+        ran.stderr
+    );
+    assert_eq!(ran.code, Some(2));
+}

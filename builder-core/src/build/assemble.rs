@@ -66,7 +66,7 @@ pub(super) fn finish(
     if how.docker_types {
         config.media_type = media_type::DOCKER_CONFIG.to_owned();
         for layer in &mut descriptors {
-            layer.media_type = docker_layer(&layer.media_type).to_owned();
+            layer.media_type = media_type::docker_layer(&layer.media_type).to_owned();
         }
     }
     let mut manifest = Manifest::new(config.clone(), descriptors.clone(), annotations);
@@ -83,13 +83,4 @@ pub(super) fn finish(
         index: None,
         others: Vec::new(),
     })
-}
-
-fn docker_layer(oci: &str) -> &str {
-    match oci {
-        media_type::OCI_LAYER => media_type::DOCKER_LAYER,
-        media_type::OCI_LAYER_GZIP => media_type::DOCKER_LAYER_GZIP,
-        media_type::OCI_LAYER_ZSTD => media_type::DOCKER_LAYER_ZSTD,
-        other => other,
-    }
 }

@@ -59,6 +59,16 @@ pub fn layer_compression(media_type: &str) -> Option<LayerCompression> {
     }
 }
 
+/// Returns Docker's media type of a layer for OCI's; one that is no such layer's stays.
+pub fn docker_layer(oci: &str) -> &str {
+    match oci {
+        OCI_LAYER => DOCKER_LAYER,
+        OCI_LAYER_GZIP => DOCKER_LAYER_GZIP,
+        OCI_LAYER_ZSTD => DOCKER_LAYER_ZSTD,
+        other => other,
+    }
+}
+
 /// Returns the OCI media type of a layer compressed as `compression`.
 pub fn oci_layer(compression: LayerCompression) -> &'static str {
     match compression {

@@ -18,11 +18,13 @@
 //! | `filter`   | which of them are wanted? (pure)                      |
 //! | `transfer` | how is one pulled, and pushed?                        |
 //! | `whole`    | how is an index kept whole?                           |
+//! | `compress` | what does a registry get of what is kept uncompressed? |
 //! | `archive`  | how is it packed and unpacked?                        |
 //! | `location`, `copy` | from where to where without the store?        |
 //! | `inspect`  | what is told of it?                                   |
 
 mod archive;
+mod compress;
 mod copy;
 mod error;
 mod filter;
@@ -38,6 +40,7 @@ mod whole;
 mod tests;
 
 pub use archive::{ArchiveFormat, Loaded};
+pub use compress::PushOptions;
 pub use copy::CopyOptions;
 pub use error::ImagesError;
 pub use filter::{Filter, FilterError};

@@ -8,7 +8,7 @@ use std::time::Instant;
 use futures_util::StreamExt;
 
 use super::find::ANNOTATION_REPO_DIGEST;
-use super::{Images, ImagesError};
+use super::{Images, ImagesError, PushOptions};
 use crate::digest::{DiffId, Digest, DigestWriter};
 use crate::image::{Descriptor, Index, Platform, Reference};
 use crate::layer::compression::decompressor;
@@ -162,24 +162,27 @@ impl Images {
         outcome
     }
 
-    /// Pushes the image that has this name here; `platform` chooses from an index.
+    /// Pushes the image that has this name here, as `build --push` would have.
     ///
     /// # Errors
     /// As [`find`](Self::find); what the registry says.
     pub async fn push(
         &self,
         name: &Reference,
-        platform: Option<&Platform>,
+        options: &PushOptions,
         events: &Arc<dyn EventSink>,
     ) -> Result<Pushed, ImagesError> {
+        if options.force_compression {
+            self.complete(&[name.familiar()], events).await?;
+        }
         let step = Step::start(events, format!("[push] {}", name.familiar()));
-        step.end(self.push_step(name, platform, &step).await)
+        step.end(self.push_step(name, options, &step).await)
     }
 
     async fn push_step(
         &self,
         name: &Reference,
-        platform: Option<&Platform>,
+        options: &PushOptions,
         step: &Step<'_>,
     ) -> Result<Pushed, ImagesError> {
         let missing = || ImagesError::NoSuchImage {
@@ -187,17 +190,18 @@ impl Images {
         };
         let entry = self.store.resolve(name)?.ok_or_else(missing)?;
         let top = Descriptor::new(&entry.media_type, entry.digest, entry.size);
-        let top = match platform {
+        let top = match &options.platform {
             None => top,
             Some(platform) => self.of_platform(name, &top, platform)?,
         };
+        let top = self.as_sent(top, options).await?;
         let push = self.prepare(name, &top)?;
         let pushed = self
             .client
             .push(&push, self.store.blobs(), Some(step.progress()))
             .await?;
         note_origin(self.store.records(), name, push.origins.keys())?;
-        if platform.is_none() {
+        if options.platform.is_none() {
             let said = pushed.digest.to_string();
             self.store
                 .tag(name, entry.annotate(ANNOTATION_REPO_DIGEST, said))?;

@@ -22,8 +22,6 @@ const ENCRYPTED: &str = "is not supported: encrypted images are read by nobody h
 const ONE_LAYER: &str =
     "is not supported: end with a stage of one layer: `FROM scratch` and `COPY --from=STAGE / /`";
 const SBOM: &str = "is not supported: --sbom=true needs no scanner, and is kept beside the image";
-const COMPRESSION: &str =
-    "is not supported: layers are pushed as they are; `build -o type=registry` takes compression=";
 
 pub(super) const BUILD: &[Row] = &[
     Row::new(
@@ -355,8 +353,6 @@ pub(super) const OTHERS: &[Row] = &[
         false,
         "is for directories: registries are pushed to",
     ),
-    Row::new("push", "compression-format", None, true, COMPRESSION),
-    Row::new("push", "compression-level", None, true, COMPRESSION),
     Row::new(
         "push",
         "digestfile",
@@ -366,7 +362,6 @@ pub(super) const OTHERS: &[Row] = &[
     ),
     Row::new("push", "encrypt-layer", None, true, ENCRYPTED),
     Row::new("push", "encryption-key", None, true, ENCRYPTED),
-    Row::new("push", "force-compression", None, false, COMPRESSION),
     Row::new(
         "push",
         "format",

@@ -1,0 +1,272 @@
+//! An image as a registry gets it: layers that the store keeps uncompressed are compressed, and all that names them follows.
+//!
+//! The store keeps what a build has made as it is, since compressing is work for those who send. What is pushed later is what
+//! `build --push` would have pushed, byte for byte: the same layers, and in attestations the digests of these. A layer that
+//! a registry is known to have uncompressed stays so, unless another form is asked for.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::find::document;
+use super::{Images, ImagesError};
+use crate::digest::Digest;
+use crate::export::Compressor;
+use crate::image::{Descriptor, ImageConfig, Index, Manifest, Platform, media_type};
+use crate::layer::compression::Compression;
+use crate::registry::known_origins;
+use crate::store::{Blobs, Store};
+
+const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
+/// A statement lists all packages of an image.
+const MAX_STATEMENT_BYTES: u64 = 256 << 20;
+const MAX_DEPTH: usize = 3;
+const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+
+/// What is pushed of an image, and how.
+#[derive(Debug, Clone, Default)]
+pub struct PushOptions {
+    /// Chooses from an index.
+    pub platform: Option<Platform>,
+    pub compression: Compression,
+    /// Layers that came in another form are brought to this one, too.
+    pub force_compression: bool,
+}
+
+impl Images {
+    /// Returns what is pushed for `top`: itself, or a document that is new in the store.
+    pub(super) async fn as_sent(
+        &self,
+        top: Descriptor,
+        options: &PushOptions,
+    ) -> Result<Descriptor, ImagesError> {
+        let (store, how, force) = (
+            self.store.clone(),
+            options.compression,
+            options.force_compression,
+        );
+        let rewritten = tokio::task::spawn_blocking(move || {
+            let mut rewrite = Rewrite {
+                compressor: Compressor::new(store.clone(), [], 0),
+                store: &store,
+                how,
+                force,
+                layers: BTreeMap::new(),
+                documents: BTreeMap::new(),
+            };
+            rewrite.document(&top, 0)
+        });
+        rewritten
+            .await
+            .map_err(|error| ImagesError::Worker(error.to_string()))?
+    }
+}
+
+struct Rewrite<'a> {
+    store: &'a Store,
+    compressor: Compressor,
+    how: Compression,
+    force: bool,
+    /// What has become of layers, and of documents.
+    layers: BTreeMap<Digest, Descriptor>,
+    documents: BTreeMap<Digest, Descriptor>,
+}
+
+impl Rewrite<'_> {
+    fn blobs(&self) -> &Blobs {
+        self.store.blobs()
+    }
+
+    fn document(&mut self, entry: &Descriptor, depth: usize) -> Result<Descriptor, ImagesError> {
+        // What is not here, or is no image, is for the push to tell.
+        let Ok(bytes) = self.blobs().read(&entry.digest, MAX_DOCUMENT_BYTES) else {
+            return Ok(entry.clone());
+        };
+        if let Ok(manifest) = Manifest::parse(&bytes) {
+            return self.image(entry, manifest);
+        }
+        let before = Index::parse(&bytes).map_err(document(&entry.digest.to_string()))?;
+        if depth >= MAX_DEPTH {
+            return Ok(entry.clone());
+        }
+        let mut index = before.clone();
+        let is_said = |it: &&mut Descriptor| it.annotations.contains_key(REFERENCE_DIGEST);
+        // Images come before what is said of them.
+        for it in index.manifests.iter_mut().filter(|it| !is_said(it)) {
+            *it = self.document(it, depth + 1)?;
+        }
+        for it in index.manifests.iter_mut().filter(is_said) {
+            *it = self.said(it)?;
+        }
+        match index == before {
+            true => Ok(entry.clone()),
+            false => self.changed(entry, &index.to_bytes()),
+        }
+    }
+
+    fn image(&mut self, entry: &Descriptor, before: Manifest) -> Result<Descriptor, ImagesError> {
+        let is_layer = |it: &Descriptor| media_type::layer_compression(&it.media_type).is_some();
+        if !media_type::is_config(&before.config.media_type) || !before.layers.iter().all(is_layer)
+        {
+            return Ok(entry.clone());
+        }
+        let Ok(config) = self.blobs().read(&before.config.digest, MAX_DOCUMENT_BYTES) else {
+            return Ok(entry.clone());
+        };
+        let config = ImageConfig::parse(&config).map_err(document(&entry.digest.to_string()))?;
+        let is_docker = before.media_type() == media_type::DOCKER_MANIFEST;
+        let mut manifest = before.clone();
+        for (layer, diff_id) in manifest.layers.iter_mut().zip(&config.diff_ids) {
+            let is_here = self.blobs().has_sized(&layer.digest, layer.size);
+            let is_elsewhere = || !known_origins(self.store.records(), &layer.digest).is_empty();
+            if !is_here || !self.force && is_elsewhere() {
+                continue;
+            }
+            let sent = self.compressor.get(*diff_id, layer, self.how, self.force)?;
+            if sent.digest == layer.digest {
+                continue;
+            }
+            let kind = match is_docker {
+                true => media_type::docker_layer(&sent.media_type),
+                false => &sent.media_type,
+            };
+            let sent = Descriptor {
+                media_type: kind.to_owned(),
+                digest: sent.digest,
+                size: sent.size,
+                ..layer.clone()
+            };
+            self.layers.insert(layer.digest, sent.clone());
+            *layer = sent;
+        }
+        match manifest == before {
+            true => Ok(entry.clone()),
+            false => self.changed(entry, &manifest.to_bytes()),
+        }
+    }
+
+    /// Has an attestation say of the image that is sent what it says of the one that is kept.
+    fn said(&mut self, entry: &Descriptor) -> Result<Descriptor, ImagesError> {
+        let about: Option<Digest> = entry.annotations[REFERENCE_DIGEST].parse().ok();
+        let Some(image) = about.and_then(|it| self.documents.get(&it)).cloned() else {
+            return Ok(entry.clone());
+        };
+        let bytes = self.blobs().read(&entry.digest, MAX_DOCUMENT_BYTES)?;
+        let mut manifest = Manifest::parse(&bytes).map_err(document(&entry.digest.to_string()))?;
+        // The config names the statements.
+        for part in manifest.layers.iter_mut().chain([&mut manifest.config]) {
+            let bytes = self.blobs().read(&part.digest, MAX_STATEMENT_BYTES)?;
+            let Ok(mut value) = serde_json::from_slice::<Value>(&bytes) else {
+                continue;
+            };
+            let before = value.clone();
+            follow(&mut value, &self.layers, &self.documents);
+            if value != before {
+                let bytes = serde_json::to_vec_pretty(&value).unwrap_or_default();
+                *part = self.changed(part, &bytes)?;
+            }
+        }
+        if let Some(subject) = &mut manifest.subject {
+            (subject.digest, subject.size) = (image.digest, image.size);
+        }
+        let named = entry
+            .clone()
+            .annotate(REFERENCE_DIGEST, image.digest.to_string());
+        self.changed(&named, &manifest.to_bytes())
+    }
+
+    /// Keeps what stands for `entry` now.
+    fn changed(&mut self, entry: &Descriptor, bytes: &[u8]) -> Result<Descriptor, ImagesError> {
+        let now = Descriptor {
+            digest: self.blobs().put(bytes)?,
+            size: bytes.len() as u64,
+            ..entry.clone()
+        };
+        self.documents.insert(entry.digest, now.clone());
+        Ok(now)
+    }
+}
+
+/// Renames in a document what has another digest now. A layer is renamed where it is described, and not where its digest stands
+/// alone: that is its `diff_id`.
+fn follow(
+    value: &mut Value,
+    layers: &BTreeMap<Digest, Descriptor>,
+    documents: &BTreeMap<Digest, Descriptor>,
+) {
+    match value {
+        Value::Object(map) => {
+            let digest = map.get("digest").and_then(Value::as_str);
+            let digest = digest.and_then(|it| it.parse::<Digest>().ok());
+            let now = digest.and_then(|it| layers.get(&it).or_else(|| documents.get(&it)));
+            match now {
+                Some(now) if map.contains_key("size") => {
+                    map.insert("digest".to_owned(), now.digest.to_string().into());
+                    map.insert("size".to_owned(), now.size.into());
+                    if map.contains_key("mediaType") {
+                        map.insert("mediaType".to_owned(), now.media_type.clone().into());
+                    }
+                }
+                _ => map
+                    .values_mut()
+                    .for_each(|it| follow(it, layers, documents)),
+            }
+        }
+        Value::Array(items) => items
+            .iter_mut()
+            .for_each(|it| follow(it, layers, documents)),
+        Value::String(text) => {
+            let bare = text.strip_prefix("sha256:");
+            let whole = format!("sha256:{}", bare.unwrap_or(text));
+            let digest = whole.parse::<Digest>().ok();
+            if let Some(now) = digest.and_then(|it| documents.get(&it)) {
+                *text = match bare {
+                    Some(_) => now.digest.to_string(),
+                    None => now.digest.hex(),
+                };
+            }
+        }
+        _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn documents_follow_what_they_name() {
+        let at = |text: &str| Descriptor::of("a", text.as_bytes());
+        let (tar, gzip) = (at("tar"), Descriptor::new("b", Digest::of(b"gzip"), 4));
+        let (before, after) = (at("before"), at("after all"));
+        let layers = BTreeMap::from([(tar.digest, gzip.clone())]);
+        let documents = BTreeMap::from([(before.digest, after.clone())]);
+        let described = |it: &Descriptor| json!({"mediaType": it.media_type, "digest": it.digest.to_string(), "size": it.size});
+        for (value, expected) in [
+            (
+                json!({"a": [described(&tar)]}),
+                json!({"a": [described(&gzip)]}),
+            ),
+            // A diff_id stays.
+            (
+                json!([tar.digest.to_string()]),
+                json!([tar.digest.to_string()]),
+            ),
+            (
+                json!({"digest": {"sha256": before.digest.hex()}}),
+                json!({"digest": {"sha256": after.digest.hex()}}),
+            ),
+            (
+                json!({"diff_ids": [before.digest.to_string(), "x"], "n": 1}),
+                json!({"diff_ids": [after.digest.to_string(), "x"], "n": 1}),
+            ),
+            (described(&before), described(&after)),
+        ] {
+            let mut found = value.clone();
+            follow(&mut found, &layers, &documents);
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+}
