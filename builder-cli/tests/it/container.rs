@@ -5,9 +5,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
+use crate::engine::Engine;
 use crate::fixture;
 use crate::tree::Image;
 use crate::users::CAPABILITIES;
@@ -178,54 +178,6 @@ fn where_namespaces_are_refused() {
     holds(&place, place.path(), &run);
 }
 
-/// Docker's engine, started for a test; ended with it.
-struct Engine {
-    process: Child,
-    directory: tempfile::TempDir,
-}
-
-impl Engine {
-    fn start() -> Option<Self> {
-        let directory = fixture::temp_dir();
-        let at = |name: &str| directory.path().join(name).display().to_string();
-        let process = Command::new("dockerd")
-            .args(["--iptables=false", "--bridge=none"])
-            .args(["-H", &format!("unix://{}", at("socket"))])
-            .args(["--data-root", &at("data"), "--exec-root", &at("exec")])
-            .args(["--pidfile", &at("pid")])
-            .stdout(Stdio::null())
-            .stderr(fs::File::create(directory.path().join("log")).ok()?)
-            .spawn()
-            .ok()?;
-        let engine = Engine { process, directory };
-        let began = Instant::now();
-        while began.elapsed() < Duration::from_secs(60) {
-            if fixture::run(engine.docker().arg("version")).code == Some(0) {
-                return Some(engine);
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        None
-    }
-
-    fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
-        let socket = self.directory.path().join("socket");
-        command
-            .arg("-H")
-            .arg(format!("unix://{}", socket.display()));
-        command
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        let id = self.process.id().to_string();
-        let _ = Command::new("kill").arg(id).status();
-        let _ = self.process.wait();
-    }
-}
-
 #[test]
 fn in_a_default_container() {
     const NAME: &str = "a container of Docker's engine";
@@ -240,8 +192,10 @@ fn in_a_default_container() {
             return fixture::skip(NAME, tool);
         }
     }
-    let Some(engine) = Engine::start() else {
-        return fixture::skip(NAME, "an engine that starts");
+    let temp = fixture::temp_dir();
+    let engine = match Engine::docker_in(temp.path()) {
+        Ok(engine) => engine,
+        Err(why) => return fixture::skip(NAME, &format!("an engine that starts: {why}")),
     };
     let place = Place::new(base);
     // An image of empty directories: the machine's own programs are mounted into it.

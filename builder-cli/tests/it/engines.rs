@@ -2,18 +2,17 @@
 //!
 //! What goes up is counted by a relay in front of the engine's socket.
 
-use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::{Duration, Instant};
 
+use crate::engine::Engine;
 use crate::fixture::{self, Ran};
-use crate::outputs::{lacks, tool};
+use crate::outputs::lacks;
 
 /// Passes bytes on between a socket of its own and the engine's, and counts those that go up.
 struct Relay {
@@ -58,44 +57,6 @@ fn pass(mut from: UnixStream, mut to: UnixStream, count: &AtomicU64) {
         count.fetch_add(read as u64, Ordering::SeqCst);
     }
     let _ = to.shutdown(std::net::Shutdown::Write);
-}
-
-/// A process that listens on a socket; it ends with the test.
-struct Engine {
-    child: Child,
-    socket: PathBuf,
-}
-
-impl Engine {
-    fn start(command: &mut Command, socket: PathBuf, log: &Path) -> Result<Self, String> {
-        let file = fs::File::create(log).expect("a log");
-        let child = command
-            .stdin(Stdio::null())
-            .stdout(file.try_clone().expect("clone"))
-            .stderr(file)
-            .spawn()
-            .expect("the engine starts");
-        let mut engine = Engine { child, socket };
-        let start = Instant::now();
-        while UnixStream::connect(&engine.socket).is_err() {
-            let ended = engine.child.try_wait().expect("wait").is_some();
-            if ended || start.elapsed() > Duration::from_secs(60) {
-                let said = fs::read_to_string(log).unwrap_or_default();
-                let last = said.lines().last().unwrap_or_default().to_owned();
-                return Err(last);
-            }
-            thread::sleep(Duration::from_millis(20));
-        }
-        Ok(engine)
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // Asked, not killed: Docker unmounts what it mounted.
-        let _ = tool(Command::new("kill").arg(self.child.id().to_string()));
-        let _ = self.child.wait();
-    }
 }
 
 const DOCKERFILE: &str = "FROM busybox\nRUN head -c 3000000 /dev/urandom > /big\nCOPY a.txt /\n\
@@ -148,26 +109,12 @@ fn docker_is_sent_what_it_lacks_and_runs_it() {
     };
     let temp = fixture::temp_dir();
     let dir = temp.path();
-    let socket = dir.join("docker.sock");
-    let host = format!("unix://{}", socket.display());
-    let mut command = Command::new("dockerd");
-    command
-        .args(["--iptables=false", "--bridge=none", "-H", &host])
-        .arg("--data-root")
-        .arg(dir.join("data"))
-        .arg("--exec-root")
-        .arg(dir.join("exec"))
-        .arg("--pidfile")
-        .arg(dir.join("pid"));
-    let engine = match Engine::start(&mut command, socket, &dir.join("log")) {
+    let engine = match Engine::docker_in(dir) {
         Ok(engine) => engine,
         Err(why) => return fixture::skip(name, &format!("a dockerd that starts: {why}")),
     };
     a_change_sends_one_layer(base, dir, &engine);
-    let docker = |arguments: &[&str]| {
-        let mut command = Command::new("docker");
-        fixture::run(command.args(["-H", &host]).args(arguments))
-    };
+    let docker = |arguments: &[&str]| fixture::run(engine.docker().args(arguments));
     for image in ["app:1", "x.example/b:2"] {
         let ran = docker(&["run", "--rm", "--network=none", image]);
         if ran.code == Some(125) || ran.code == Some(127) {

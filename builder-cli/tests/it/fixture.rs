@@ -105,8 +105,22 @@ pub(crate) fn base(test: &str) -> Option<&'static Path> {
                     .any(|w| w == b"ld-linux")
             })?;
         let list = Command::new("busybox").arg("--list-full").output().ok()?;
-        // Shared by all tests of this process, so it outlives each of them.
-        let dir = temp_dir().keep();
+        // Shared by all tests of this process, so it outlives each of them; the next process removes it.
+        const PREFIX: &str = "builder-it-base-";
+        for entry in fs::read_dir(std::env::temp_dir())
+            .into_iter()
+            .flatten()
+            .flatten()
+        {
+            let name = entry.file_name().to_string_lossy().into_owned();
+            let pid = name.strip_prefix(PREFIX);
+            if pid.is_some_and(|pid| !Path::new("/proc").join(pid).exists()) {
+                let _ = fs::remove_dir_all(entry.path());
+            }
+        }
+        let dir = std::env::temp_dir().join(format!("{PREFIX}{}", std::process::id()));
+        fs::create_dir(&dir).expect("mkdir");
+        set_mode(&dir, 0o755);
         write_base(&dir, &busybox, &String::from_utf8_lossy(&list.stdout));
         Some(dir)
     });

@@ -58,6 +58,7 @@ mod devices;
 mod differential;
 mod edits;
 mod emulation;
+mod engine;
 mod engines;
 mod epochs;
 mod escape;

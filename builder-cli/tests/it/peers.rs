@@ -3,13 +3,12 @@
 //! Each tool that is not installed, or cannot run a container on this machine, is skipped by name.
 
 use std::fs;
-use std::path::Path;
-use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::engine::Engine;
 use crate::fixture;
 use crate::outputs::{Registry, lacks, tool};
 
@@ -226,71 +225,6 @@ fn buildah_pulls_and_pushes() {
     assert_eq!(pushed.pulled("buildah"), pushed.pulled("gzip"));
 }
 
-/// A Docker Engine of the test's own.
-pub(crate) struct Engine {
-    child: Child,
-    socket: String,
-}
-
-impl Engine {
-    pub(crate) fn start(dir: &Path) -> Option<Engine> {
-        let dir = dir.join("docker");
-        fs::create_dir_all(&dir).expect("mkdir");
-        let path = |name: &str| dir.join(name).display().to_string();
-        let socket = format!("unix://{}", path("s"));
-        let log = fs::File::create(dir.join("log")).expect("log");
-        let child = Command::new("dockerd")
-            .args(["--iptables=false", "--bridge=none", "-H", &socket])
-            .args(["--data-root", &path("data"), "--exec-root", &path("exec")])
-            .args(["--pidfile", &path("pid"), "--storage-driver", "vfs"])
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(log)
-            .spawn()
-            .expect("dockerd");
-        let mut engine = Engine { child, socket };
-        let start = Instant::now();
-        while start.elapsed() < Duration::from_secs(60) {
-            let asked = fixture::run(engine.docker().arg("version"));
-            if asked.code == Some(0) {
-                return Some(engine);
-            }
-            if engine.child.try_wait().expect("wait").is_some() {
-                break;
-            }
-            std::thread::sleep(Duration::from_millis(200));
-        }
-        None
-    }
-
-    fn docker(&self) -> Command {
-        let mut command = Command::new("docker");
-        command.args(["-H", &self.socket]);
-        command
-    }
-
-    /// One of several clients, asked to use BuildKit.
-    pub(crate) fn client(&self, program: &str) -> Command {
-        let mut command = Command::new(program);
-        command
-            .args(["-H", &self.socket])
-            .env("DOCKER_BUILDKIT", "1");
-        command
-    }
-}
-
-impl Drop for Engine {
-    fn drop(&mut self) {
-        // It has children of its own, which it ends when it is asked to.
-        if let Some(pid) =
-            rustix::process::Pid::from_raw(i32::try_from(self.child.id()).unwrap_or(0))
-        {
-            let _ = rustix::process::kill_process(pid, rustix::process::Signal::TERM);
-        }
-        let _ = self.child.wait();
-    }
-}
-
 #[test]
 fn docker_engine_pulls_runs_and_pushes() {
     const TEST: &str = "peers/docker";
@@ -303,8 +237,9 @@ fn docker_engine_pulls_runs_and_pushes() {
     let Some(pushed) = Pushed::new(TEST) else {
         return;
     };
-    let Some(engine) = Engine::start(pushed.temp.path()) else {
-        return fixture::skip(TEST, "a machine on which dockerd starts");
+    let engine = match Engine::docker_in(pushed.temp.path()) {
+        Ok(engine) => engine,
+        Err(why) => return fixture::skip(TEST, &format!("a dockerd that starts: {why}")),
     };
     let name = pushed.name("gzip");
     tool(engine.docker().args(["pull", "-q", &name]));
@@ -392,7 +327,9 @@ fn logins_are_verified_kept_and_forgotten() {
     let refused = builder(&login, "hunter2\n");
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
     assert!(
-        refused.stderr.contains("refuses access"),
+        refused
+            .stderr
+            .contains("does not take this user name and password"),
         "{}",
         refused.stderr
     );

@@ -3,9 +3,9 @@
 use std::path::Path;
 use std::process::Command;
 
+use crate::engine::Engine;
 use crate::fixture::{self, Steps};
 use crate::outputs::{Registry, lacks, tool};
-use crate::peers::Engine;
 
 /// Returns a client that can do BuildKit: a newer one needs a plugin for it.
 fn client(engine: &Engine, context: &Path) -> Option<String> {
@@ -35,8 +35,9 @@ fn buildkit_imports_our_caches_and_we_import_its() {
         ("b", "b"),
     ];
     fixture::write_files(&context, &files);
-    let Some(engine) = Engine::start(temp.path()) else {
-        return fixture::skip(TEST, "a machine on which dockerd starts");
+    let engine = match Engine::docker_in(temp.path()) {
+        Ok(engine) => engine,
+        Err(why) => return fixture::skip(TEST, &format!("a dockerd that starts: {why}")),
     };
     let Some(client) = client(&engine, &context) else {
         return fixture::skip(TEST, "a docker client that can do BuildKit");
