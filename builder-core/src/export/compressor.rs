@@ -15,6 +15,7 @@
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::Receiver;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 
@@ -23,8 +24,9 @@ use super::member_index::MemberIndex;
 use crate::digest::{DiffId, Digest};
 use crate::image::{Descriptor, media_type};
 use crate::layer::compression::{
-    CompressOptions, Compression, LayerBlob, compress_with, decompressor,
+    CompressOptions, Compression, LayerBlob, Skip, compress_outlined, compress_with, decompressor,
 };
+use crate::layer::{LayerError, Outline, Outlined};
 use crate::store::{Follower, RawBlobWriter, Store, StoreError};
 
 /// What a layer was once compressed to.
@@ -68,17 +70,32 @@ impl Drop for Threads {
 }
 
 /// A layer that is read until nobody waits for it any more.
-struct Wanted<'a> {
-    tar: &'a mut dyn Read,
+struct Wanted<'a, T> {
+    tar: T,
     over: &'a AtomicBool,
 }
 
-impl Read for Wanted<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        if self.over.load(Ordering::Relaxed) {
-            return Err(io::Error::other("the build is over"));
+impl<T> Wanted<'_, T> {
+    fn check(&self) -> io::Result<()> {
+        match self.over.load(Ordering::Relaxed) {
+            true => Err(io::Error::other("the build is over")),
+            false => Ok(()),
         }
+    }
+}
+
+impl<T: Read> Read for Wanted<'_, T> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        self.check()?;
         self.tar.read(buf)
+    }
+}
+
+impl Skip for Wanted<'_, &mut Follower> {
+    fn skip(&mut self, bytes: u64) -> io::Result<()> {
+        self.check()?;
+        self.tar.skip(bytes);
+        Ok(())
     }
 }
 
@@ -131,6 +148,7 @@ impl Compressor {
     pub fn writer(&self, leaves: bool) -> Result<LayerWriter, StoreError> {
         let mut out = self.shared.store.blobs().raw_writer()?;
         let mut followed = Vec::new();
+        let mut outline = Outline::default();
         for &how in self.shared.wanted.iter().filter(|_| leaves) {
             let fate = Arc::new(Mutex::new(Fate::default()));
             followed.push((how, fate.clone()));
@@ -140,12 +158,15 @@ impl Compressor {
                 how,
             };
             let mut follower = out.follow();
-            self.threads.start(move || over.follow(&mut follower));
+            let outlined = outline.follow();
+            self.threads
+                .start(move || over.follow(&mut follower, outlined));
         }
         Ok(LayerWriter {
             out,
             compressor: self.clone(),
             followed,
+            outline: Some(outline),
         })
     }
 
@@ -213,7 +234,7 @@ impl Compressor {
         let store = &shared.store;
         let tar = store.blobs().open(&blob.digest)?;
         let mut tar = decompressor(tar).map_err(ExportError::Stream)?;
-        shared.make(&mut tar, how, false, |made| match made.diff_id {
+        shared.make(&mut tar, how, |made| match made.diff_id {
             Some(found) if found == diff_id => Ok(diff_id),
             _ => Err(ExportError::Damaged {
                 digest: blob.digest,
@@ -240,10 +261,10 @@ struct Over {
 
 impl Over {
     /// Keeps up with a layer that is being written; a layer that is not kept leaves nothing.
-    fn follow(&self, follower: &mut Follower) {
+    fn follow(&self, follower: &mut Follower, outlined: Receiver<Outlined>) {
         // What fails here is tried again, and told, when an output asks.
         let name = |_: &LayerBlob| fate(&self.fate).name.ok_or(ExportError::Unnamed);
-        let _ = self.shared.make(follower, self.how, true, name);
+        let _ = self.shared.follow(follower, outlined, self.how, name);
     }
 }
 
@@ -316,7 +337,7 @@ impl Shared {
 
     fn compress_blob(&self, diff_id: DiffId, how: Compression) -> Result<Descriptor, ExportError> {
         let mut tar = self.store.blobs().open(&diff_id.0)?;
-        self.make(&mut tar, how, false, |made| match made.diff_id {
+        self.make(&mut tar, how, |made| match made.diff_id {
             Some(found) if found == diff_id => Ok(diff_id),
             _ => {
                 self.store.blobs().remove(&diff_id.0)?;
@@ -325,29 +346,60 @@ impl Shared {
         })
     }
 
-    /// `known`: the tar was hashed when it was written just now.
+    /// Compresses a tar that is hashed on the way.
     fn make(
         &self,
         tar: &mut dyn Read,
         how: Compression,
-        known: bool,
         name: impl FnOnce(&LayerBlob) -> Result<DiffId, ExportError>,
     ) -> Result<Descriptor, ExportError> {
         let over = &self.over;
-        let mut wanted = Wanted { tar, over };
-        // A reader that follows has its first byte before it takes the turn of others.
-        let mut first = [0];
-        let n = read_one(&mut wanted, &mut first).map_err(ExportError::Stream)?;
-        let mut tar = (&first[..n]).chain(wanted);
+        let mut tar = Wanted { tar, over };
         let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        self.keep(how, name, |out, options| {
+            compress_with(&mut tar, how, out, options)
+        })
+    }
+
+    /// Compresses a tar while it is written, and hashed by whoever writes it.
+    fn follow(
+        &self,
+        tar: &mut Follower,
+        outlined: Receiver<Outlined>,
+        how: Compression,
+        name: impl FnOnce(&LayerBlob) -> Result<DiffId, ExportError>,
+    ) -> Result<Descriptor, ExportError> {
+        let over = &self.over;
+        let mut tar = Wanted { tar, over };
+        // There is something to do before it takes the turn of others.
+        let first = outlined.recv().ok();
+        if first.is_none() {
+            tar.tar.wait().map_err(ExportError::Stream)?;
+        }
+        let _turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        let outlined = first.into_iter().chain(outlined);
+        self.keep(how, name, |out, options| {
+            let known = true;
+            let options = CompressOptions { known, ..options };
+            compress_outlined(&mut tar, outlined, how, out, options)
+        })
+    }
+
+    /// Puts what `compress` makes in its place, and notes it.
+    fn keep(
+        &self,
+        how: Compression,
+        name: impl FnOnce(&LayerBlob) -> Result<DiffId, ExportError>,
+        compress: impl FnOnce(&mut dyn Write, CompressOptions<'_>) -> Result<LayerBlob, LayerError>,
+    ) -> Result<Descriptor, ExportError> {
         let members = MemberIndex::open(&self.store);
         let mut out = self.store.blobs().raw_writer()?;
         let options = CompressOptions {
             threads: self.threads,
             cache: Some(&members),
-            known,
+            known: false,
         };
-        let made = compress_with(&mut tar, how, &mut out, options).map_err(ExportError::Layer)?;
+        let made = compress(&mut out, options).map_err(ExportError::Layer)?;
         let diff_id = name(&made)?;
         out.commit_hashed(made.digest)?;
         members.save(&self.store, &made.digest);
@@ -358,15 +410,6 @@ impl Shared {
     }
 }
 
-fn read_one(tar: &mut dyn Read, byte: &mut [u8; 1]) -> io::Result<usize> {
-    loop {
-        match tar.read(byte) {
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            other => return other,
-        }
-    }
-}
-
 /// An uncompressed layer being written. Dropped without a commit, it leaves nothing.
 #[derive(Debug)]
 pub struct LayerWriter {
@@ -374,14 +417,23 @@ pub struct LayerWriter {
     compressor: Compressor,
     /// Who follows, and is told before the commit what the layer is.
     followed: Vec<(Compression, Arc<Mutex<Fate>>)>,
+    /// Until it is taken, or bytes come without it.
+    outline: Option<Outline>,
 }
 
 impl LayerWriter {
+    /// Returns what is to be told of the entries before their bytes come here; it spares those who follow much reading. To
+    /// be asked for before the first byte.
+    pub fn outline(&mut self) -> Outline {
+        self.outline.take().unwrap_or_default()
+    }
+
     /// Puts the layer in its place under `diff_id`, which the caller vouches for; returns its size.
     ///
     /// # Errors
     /// What the system says.
-    pub fn commit(self, diff_id: DiffId) -> Result<u64, StoreError> {
+    pub fn commit(mut self, diff_id: DiffId) -> Result<u64, StoreError> {
+        self.outline = None;
         for (how, follower) in &self.followed {
             let mut fate = fate(follower);
             if !fate.is_over {
@@ -395,6 +447,7 @@ impl LayerWriter {
 
 impl Write for LayerWriter {
     fn write(&mut self, buf: &[u8]) -> io::Result<usize> {
+        self.outline = None;
         self.out.write(buf)
     }
 

@@ -3,13 +3,16 @@
 use std::io::Write;
 
 use super::*;
-use crate::layer::{Entry, EntryKind, Writer, WriterOptions};
+use crate::layer::{Entry, EntryKind, Writer, WriterOptions, Written};
 
 const HOW: Compression = Compression::Gzip(6);
 
 /// Forty files of 100 KB; the one called `edited` holds `text`.
 fn tar(text: &str) -> Vec<u8> {
-    let mut writer = Writer::new(Vec::new(), WriterOptions::default());
+    write(Writer::new(Vec::new(), WriterOptions::default()), text).0
+}
+
+fn write<W: Write>(mut writer: Writer<W>, text: &str) -> (W, Written) {
     for nth in 0..40u32 {
         let line = match nth {
             17 => text.to_owned(),
@@ -29,7 +32,7 @@ fn tar(text: &str) -> Vec<u8> {
         };
         writer.append(&entry, &mut &data[..]).expect("append");
     }
-    writer.finish().expect("finish").0
+    writer.finish().expect("finish")
 }
 
 struct Bench {
@@ -63,6 +66,19 @@ fn stream(store: &Store, tar: &[u8], threads: usize) -> Descriptor {
     made.expect("compressed")
 }
 
+/// The same, and tells of the entries beside the bytes.
+fn stream_outlined(store: &Store, text: &str, threads: usize) -> Descriptor {
+    let compressor = Compressor::new(store.clone(), [HOW, Compression::None], threads);
+    let mut out = compressor.writer(true).expect("writer");
+    let outline = out.outline();
+    let writer = Writer::outlined(out, WriterOptions::default(), outline);
+    let (out, written) = write(writer, text);
+    out.commit(written.diff_id).expect("commit");
+    let blob = Descriptor::new(media_type::OCI_LAYER, written.diff_id.0, written.size);
+    let made = compressor.get(written.diff_id, &blob, HOW, false);
+    made.expect("compressed")
+}
+
 #[test]
 fn the_bytes_do_not_depend_on_the_way() {
     let tar = tar("one\n");
@@ -85,6 +101,18 @@ fn the_bytes_do_not_depend_on_the_way() {
             expected,
             "{threads} threads, after another"
         );
+        // Of a layer that is told of, too, whether the one before was told of or not.
+        for (before, known) in [(None, false), (Some("two\n"), false), (Some("two\n"), true)] {
+            let Bench { _dir, store } = bench();
+            match before {
+                Some(text) if known => _ = stream_outlined(&store, text, threads),
+                Some(text) => _ = stream(&store, &self::tar(text), threads),
+                None => {}
+            }
+            let made = stream_outlined(&store, "one\n", threads);
+            assert_eq!(made, expected, "{threads} threads, outlined");
+            store.blobs().verify_all().expect("whole");
+        }
         let Bench { _dir, store } = bench();
         store.blobs().put(&tar).expect("put");
         let found = Compressor::new(store.clone(), [HOW], threads);
@@ -118,6 +146,8 @@ fn members_come_from_the_earlier_blob_and_not_from_a_damaged_one() {
         *byte ^= 1;
     }
     std::fs::write(&path, bytes).expect("damage");
+    store.blobs().remove(&second.digest).expect("remove");
+    assert_eq!(stream_outlined(&store, "two\n", 2), second);
     store.blobs().remove(&second.digest).expect("remove");
     assert_eq!(stream(&store, &two, 2), second);
     store.blobs().remove(&first.digest).expect("remove");

@@ -11,12 +11,12 @@
 //! | 8     | offset in the blob, little-endian                              |
 //! | 4     | length                                                        |
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs::{self, File};
 use std::io::Write;
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use crate::digest::{ContentDigest, Digest};
 use crate::layer::compression::MemberCache;
@@ -49,6 +49,8 @@ pub(super) struct MemberIndex {
     directory: PathBuf,
     pub(super) known: Known,
     open: Mutex<HashMap<usize, Option<Arc<File>>>>,
+    /// Keys of members that were read and are as their check says.
+    read: Mutex<HashSet<[u8; 32]>>,
     made: Mutex<Vec<u8>>,
 }
 
@@ -61,6 +63,7 @@ impl MemberIndex {
             directory,
             known,
             open: Mutex::default(),
+            read: Mutex::default(),
             made: Mutex::new(MAGIC.to_vec()),
         }
     }
@@ -82,7 +85,7 @@ impl MemberIndex {
     }
 
     fn file(&self, blob: usize) -> Option<Arc<File>> {
-        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut open = lock(&self.open);
         let path = &self.known.blobs[blob];
         open.entry(blob)
             .or_insert_with(|| File::open(path).ok().map(Arc::new))
@@ -96,19 +99,30 @@ impl MemberCache for MemberIndex {
         let mut member = vec![0; place.length as usize];
         let file = self.file(place.blob)?;
         file.read_exact_at(&mut member, place.offset).ok()?;
-        (check(&member) == place.check).then_some(member)
+        if check(&member) != place.check {
+            return None;
+        }
+        lock(&self.read).insert(key.0);
+        Some(member)
     }
 
     fn put(&self, key: &ContentDigest, member: &[u8], offset: u64) {
         let Ok(length) = u32::try_from(member.len()) else {
             return;
         };
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
+        let read = lock(&self.read).contains(&key.0);
+        let known = self.known.places.get(&key.0).filter(|_| read);
+        let check = known.map_or_else(|| check(member), |place| place.check);
+        let mut made = lock(&self.made);
         made.extend_from_slice(&key.0);
-        made.extend_from_slice(&check(member));
+        made.extend_from_slice(&check);
         made.extend_from_slice(&offset.to_le_bytes());
         made.extend_from_slice(&length.to_le_bytes());
     }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 fn check(member: &[u8]) -> [u8; 8] {

@@ -10,7 +10,10 @@
 
 use std::io::{self, BufReader, Read};
 
-pub use super::members::{CompressOptions, LayerBlob, MemberCache, compress, compress_with};
+pub use super::cutter::Skip;
+pub use super::members::{
+    CompressOptions, LayerBlob, MemberCache, compress, compress_outlined, compress_with,
+};
 
 /// OCI media type of an uncompressed layer.
 pub const MEDIA_TYPE_TAR: &str = "application/vnd.oci.image.layer.v1.tar";

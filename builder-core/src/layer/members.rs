@@ -1,32 +1,28 @@
 //! Compresses a tar as a row of members, in parallel, with bytes that do not depend on how many threads there are.
 //!
 //! Where the cuts are depends on the tar alone:
-//! - a file of [`LARGE`] bytes or more: before its data, every [`LARGE`] bytes from its start, and after it;
-//! - smaller entries share a member until it holds [`LARGE`] bytes; from a quarter of that on, it also ends before
+//! - a file of 1 MiB (`LARGE`) bytes or more: before its data, every `LARGE` bytes from its start, and after it;
+//! - smaller entries share a member until it holds `LARGE` bytes; from a quarter of that on, it also ends before
 //!   an entry whose name hashes to one of sixteen values, so that an inserted file moves the cuts of its neighbourhood only;
 //! - headers that describe an entry (PAX, long names) stay with it;
-//! - what is not a tar is cut every [`LARGE`] bytes.
+//! - what is not a tar is cut every `LARGE` bytes.
 //!
-//! A member's bytes depend on its input, codec and level, so a [`MemberCache`] can answer for it. The caller's thread reads,
-//! hashes and writes; scoped threads compress. Not rayon: the caller may itself be one of its workers, and would
+//! A member's bytes depend on its input, codec and level, so a [`MemberCache`] can answer for it; what an outline names and the
+//! cache knows is passed over in the tar. The caller's thread reads, hashes and writes; scoped threads compress. Not rayon: the caller may itself be one of its workers, and would
 //! then wait for work that has nobody left to do it. A tar of one member starts no thread.
 
 use std::collections::VecDeque;
-use std::io::{self, BufReader, Read, Write};
+use std::io::{self, Read, Write};
 use std::sync::{Mutex, mpsc};
 
-use sha2::{Digest as _, Sha256};
+use sha2::Digest as _;
 
 use super::LayerError;
 use super::compression::Compression;
+use super::cutter::{Cutter, Input, Skip, Whole};
 use super::gzip_member::GzipEncoder;
-use super::header::{field_number, raw_name, sum_is_right};
-use super::writer::BLOCK;
+use super::outline::Outlined;
 use crate::digest::{ContentDigest, DiffId, Digest, DigestWriter};
-
-const LARGE: usize = 1 << 20;
-/// Headers are read one by one, out of this.
-const READ_BYTES: usize = 256 << 10;
 
 /// Remembers compressed members. A key covers input, codec and level.
 pub trait MemberCache: Send + Sync {
@@ -92,14 +88,30 @@ pub fn compress_with(
     out: &mut dyn Write,
     options: CompressOptions<'_>,
 ) -> Result<LayerBlob, LayerError> {
+    compress_outlined(&mut Whole(tar), std::iter::empty(), how, out, options)
+}
+
+/// [`compress_with`] for a tar whose first members, if not all, are `outlined` by whoever writes it.
+///
+/// # Errors
+/// As [`compress`].
+pub fn compress_outlined(
+    tar: &mut dyn Skip,
+    outlined: impl Iterator<Item = Outlined>,
+    how: Compression,
+    out: &mut dyn Write,
+    options: CompressOptions<'_>,
+) -> Result<LayerBlob, LayerError> {
     let mut out = DigestWriter::new(out);
     let mut cutter = Cutter::new(tar, !options.known);
     if how == Compression::None {
-        while let Some(member) = cutter.next()? {
-            put(&mut out, &member)?;
+        while let Some(input) = cutter.next()? {
+            put(&mut out, &input.bytes)?;
         }
     } else {
-        row(&mut cutter, how, &mut out, options)?;
+        // What is hashed is read.
+        let outlined = options.known.then_some(outlined);
+        row(&mut cutter, outlined, how, &mut out, options)?;
     }
     let (_, digest, size) = out.finish();
     Ok(LayerBlob {
@@ -120,10 +132,48 @@ fn put(out: &mut impl Write, bytes: &[u8]) -> Result<(), LayerError> {
 
 /// A member's key, where there is a cache, and its bytes.
 type Member = (Option<ContentDigest>, Vec<u8>);
-type Job = (Vec<u8>, mpsc::SyncSender<io::Result<Member>>);
+type Job = (Input, mpsc::SyncSender<io::Result<Member>>);
+
+/// What comes next in the row.
+enum Next {
+    Input(Input),
+    /// The cache had it.
+    Known(Member),
+}
+
+/// Asks the cache for what is outlined; reads the rest.
+struct Inputs<'a, 'c, 't, I> {
+    cutter: &'c mut Cutter<'t>,
+    outlined: Option<I>,
+    how: Compression,
+    cache: Option<&'a dyn MemberCache>,
+}
+
+impl<I: Iterator<Item = Outlined>> Inputs<'_, '_, '_, I> {
+    fn next(&mut self) -> Result<Option<Next>, LayerError> {
+        let member = match &mut self.outlined {
+            Some(outlined) => outlined.next(),
+            None => None,
+        };
+        let Some(Outlined { length, key }) = member else {
+            self.outlined = None;
+            return Ok(self.cutter.next()?.map(Next::Input));
+        };
+        if let (Some(cache), Some(key)) = (self.cache, key) {
+            let key = coded(&key, self.how);
+            if let Some(member) = cache.get(&key) {
+                self.cutter.skip(length)?;
+                return Ok(Some(Next::Known((Some(key), member))));
+            }
+        }
+        let bytes = self.cutter.exactly(length)?;
+        Ok(Some(Next::Input(Input::told(bytes, key))))
+    }
+}
 
 fn row(
     cutter: &mut Cutter<'_>,
+    outlined: Option<impl Iterator<Item = Outlined>>,
     how: Compression,
     out: &mut impl Write,
     options: CompressOptions<'_>,
@@ -138,11 +188,23 @@ fn row(
         offset += member.len() as u64;
         Ok(())
     };
-    let first = cutter.next()?.unwrap_or_default();
-    let Some(second) = cutter.next()? else {
-        let member = Encoder::new(how, options.cache)
-            .encode(&first)
-            .map_err(failed)?;
+    let mut inputs = Inputs {
+        cutter,
+        outlined,
+        how,
+        cache: options.cache,
+    };
+    let first = match inputs.next()? {
+        Some(first) => first,
+        None => Next::Input(Input::default()),
+    };
+    let Some(second) = inputs.next()? else {
+        let member = match first {
+            Next::Known(member) => member,
+            Next::Input(input) => Encoder::new(how, options.cache)
+                .encode(&input)
+                .map_err(failed)?,
+        };
         return put(out, member);
     };
     let threads = match options.threads {
@@ -171,14 +233,19 @@ fn row(
         let mut ahead = VecDeque::from([first, second]);
         loop {
             while waiting.len() < 2 * threads + 1 {
-                let member = match ahead.pop_front() {
-                    Some(member) => Some(member),
-                    None => cutter.next()?,
+                let next = match ahead.pop_front() {
+                    Some(next) => Some(next),
+                    None => inputs.next()?,
                 };
-                let Some(member) = member else { break };
                 let (done, result) = mpsc::sync_channel(1);
-                if jobs.send((member, done)).is_err() {
-                    break;
+                match next {
+                    None => break,
+                    Some(Next::Known(member)) => _ = done.send(Ok(member)),
+                    Some(Next::Input(input)) => {
+                        if jobs.send((input, done)).is_err() {
+                            break;
+                        }
+                    }
                 }
                 waiting.push_back(result);
             }
@@ -192,6 +259,20 @@ fn row(
             put(out, member)?;
         }
     })
+}
+
+/// The key of a member's compressed form.
+fn coded(input: &ContentDigest, how: Compression) -> ContentDigest {
+    let (codec, level) = match how {
+        Compression::None => (0, 0),
+        Compression::Gzip(level) => (1, level),
+        Compression::Zstd(level) => (2, level),
+    };
+    let mut hash = blake3::Hasher::new();
+    hash.update(b"member/3");
+    hash.update(&[codec, level]);
+    hash.update(&input.0);
+    ContentDigest(*hash.finalize().as_bytes())
 }
 
 struct Encoder<'a> {
@@ -217,23 +298,20 @@ impl<'a> Encoder<'a> {
         Encoder { how, codec, cache }
     }
 
-    fn encode(&mut self, input: &[u8]) -> io::Result<Member> {
+    fn encode(&mut self, input: &Input) -> io::Result<Member> {
         let Some(cache) = self.cache else {
-            return Ok((None, self.compress(input)?));
+            return Ok((None, self.compress(&input.bytes)?));
         };
-        let mut hash = blake3::Hasher::new();
-        let (codec, level) = match self.how {
-            Compression::None => (0, 0),
-            Compression::Gzip(level) => (1, level),
-            Compression::Zstd(level) => (2, level),
+        // A key that was told was asked for already.
+        let (key, asked) = match input.key {
+            Some(key) => (key, true),
+            None => (input.key(), false),
         };
-        hash.update(b"member/2");
-        hash.update(&[codec, level]);
-        hash.update(input);
-        let key = ContentDigest(*hash.finalize().as_bytes());
-        let member = match cache.get(&key) {
+        let key = coded(&key, self.how);
+        let known = if asked { None } else { cache.get(&key) };
+        let member = match known {
             Some(member) => member,
-            None => self.compress(input)?,
+            None => self.compress(&input.bytes)?,
         };
         Ok((Some(key), member))
     }
@@ -246,124 +324,4 @@ impl<'a> Encoder<'a> {
             Codec::None => Ok(input.to_vec()),
         }
     }
-}
-
-/// Reads the tar and cuts it into members.
-struct Cutter<'a> {
-    tar: BufReader<&'a mut dyn Read>,
-    hash: Option<Sha256>,
-    size: u64,
-    state: State,
-    /// A block that has been read but starts the next member.
-    kept: Option<Vec<u8>>,
-}
-
-enum State {
-    /// At a header; `described`: one for the same entry has gone before.
-    Header { described: bool },
-    /// In an entry's data, padding included.
-    Data { left: u64, large: bool, pax: bool },
-    /// Past the end, or not a tar.
-    Plain,
-}
-
-impl<'a> Cutter<'a> {
-    fn new(tar: &'a mut dyn Read, hashed: bool) -> Self {
-        Cutter {
-            tar: BufReader::with_capacity(READ_BYTES, tar),
-            hash: hashed.then(Sha256::new),
-            size: 0,
-            state: State::Header { described: false },
-            kept: None,
-        }
-    }
-
-    /// Returns the next member's input, `None` after the last.
-    fn next(&mut self) -> Result<Option<Vec<u8>>, LayerError> {
-        let mut member = Vec::with_capacity(LARGE + LARGE / 4);
-        if let Some(block) = self.kept.take() {
-            member.extend_from_slice(&block);
-        }
-        loop {
-            match self.state {
-                State::Plain => {
-                    let room = LARGE.saturating_sub(member.len());
-                    if room == 0 {
-                        return Ok(Some(member));
-                    }
-                    if self.take(&mut member, room)? < room {
-                        return Ok((!member.is_empty()).then_some(member));
-                    }
-                }
-                State::Data { left, large, pax } => {
-                    let room = match large {
-                        true => LARGE.saturating_sub(member.len()),
-                        false => usize::MAX,
-                    };
-                    let want = left.min(room as u64).min(4 * LARGE as u64) as usize;
-                    let got = self.take(&mut member, want)?;
-                    let left = left - got as u64;
-                    self.state = match (got < want, left) {
-                        (true, _) => State::Plain,
-                        (false, 0) => State::Header { described: pax },
-                        (false, _) => State::Data { left, large, pax },
-                    };
-                    if large && (left == 0 || member.len() >= LARGE) && !member.is_empty() {
-                        return Ok(Some(member));
-                    }
-                }
-                State::Header { described } => {
-                    let start = member.len();
-                    if self.take(&mut member, BLOCK)? < BLOCK {
-                        self.state = State::Plain;
-                        continue;
-                    }
-                    let mut header = [0; BLOCK];
-                    header.copy_from_slice(&member[start..]);
-                    let data = field_number(&header[124..136])
-                        .and_then(|n| u64::try_from(n).ok())
-                        .filter(|_| sum_is_right(&header))
-                        .and_then(|n| n.checked_next_multiple_of(BLOCK as u64));
-                    let Some(data) = data else {
-                        self.state = State::Plain;
-                        continue;
-                    };
-                    let pax = matches!(header[156], b'x' | b'L' | b'K');
-                    let has_data = pax || matches!(header[156], b'0' | 0 | b'7' | b'g' | b'S');
-                    let data = if has_data { data } else { 0 };
-                    let large = data >= LARGE as u64;
-                    self.state = match data {
-                        0 => State::Header { described: pax },
-                        left => State::Data { left, large, pax },
-                    };
-                    let full = start >= LARGE || start >= LARGE / 4 && marks_a_cut(&header);
-                    if full && !described {
-                        self.kept = Some(member.split_off(start));
-                        return Ok(Some(member));
-                    }
-                    if large {
-                        return Ok(Some(member));
-                    }
-                }
-            }
-        }
-    }
-
-    /// Appends up to `want` bytes of the tar; fewer only at its end.
-    fn take(&mut self, member: &mut Vec<u8>, want: usize) -> Result<usize, LayerError> {
-        let start = member.len();
-        let mut tar = (&mut self.tar).take(want as u64);
-        tar.read_to_end(member)
-            .map_err(LayerError::stream("read the tar"))?;
-        let got = &member[start..];
-        if let Some(hash) = &mut self.hash {
-            hash.update(got);
-        }
-        self.size += got.len() as u64;
-        Ok(got.len())
-    }
-}
-
-fn marks_a_cut(header: &[u8; BLOCK]) -> bool {
-    crc32fast::hash(&raw_name(header)).is_multiple_of(16)
 }

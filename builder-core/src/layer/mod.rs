@@ -11,7 +11,8 @@
 //!   records at line feeds, which loses binary attributes. It checks the form and trusts no name: names are handed on
 //!   as they are, and the unpacker is what keeps them inside.
 //! - [`compression`]: a gzip layer is a row of members cut at file boundaries by fixed rules, so that members are
-//!   compressed in parallel and can be remembered, while the bytes depend on the tar and the level alone.
+//!   compressed in parallel and can be remembered, while the bytes depend on the tar and the level alone. A writer's
+//!   [`Outline`] names them by what files are known to hold, so that those that are remembered are not read.
 //! - [`Unpacker`]: writes entries into a directory in the form that overlayfs wants of an upper directory, without
 //!   looking at the layers below, so that all layers of an image unpack at the same time. What only the layers below
 //!   can answer is returned as [`Deferred`] and settled by `snapshot`.
@@ -24,6 +25,7 @@
 
 mod ahead;
 pub mod compression;
+mod cutter;
 mod entry;
 mod error;
 mod gzip_member;
@@ -31,6 +33,7 @@ mod hashed;
 mod header;
 pub mod listing;
 mod members;
+mod outline;
 mod pax;
 mod reader;
 #[cfg(test)]
@@ -44,6 +47,7 @@ pub use entry::{Entry, EntryKind, order};
 pub use error::LayerError;
 pub(crate) use error::shown;
 pub use hashed::hashed;
+pub use outline::{Outline, Outlined};
 pub use reader::{Limits, Reader, ReaderOptions};
 pub use unpack::{Deferred, OverlayFormat, Skipped, UnpackOptions, Unpacked, Unpacker};
 pub use writer::{Writer, WriterOptions, Written};

@@ -13,6 +13,7 @@ use std::io::{Read, Write};
 use sha2::{Digest as _, Sha256};
 
 use super::error::shown;
+use super::outline::Outline;
 use super::pax;
 use super::{Entry, EntryKind, LayerError};
 use crate::digest::{ContentDigest, DiffId, Digest};
@@ -51,9 +52,19 @@ pub struct Writer<W> {
     file: Box<blake3::Hasher>,
     size: u64,
     entries: u64,
+    /// All headers of the entry that is being written.
+    headers: Vec<u8>,
+    outline: Option<Outline>,
 }
 
 impl<W: Write> Writer<W> {
+    /// Returns a writer that has written nothing yet and tells `outline` of what it writes.
+    pub fn outlined(out: W, options: WriterOptions, outline: Outline) -> Self {
+        let mut writer = Writer::new(out, options);
+        writer.outline = Some(outline);
+        writer
+    }
+
     /// Returns a writer that has written nothing yet.
     pub fn new(out: W, options: WriterOptions) -> Self {
         let mut content = Box::new(blake3::Hasher::new());
@@ -68,6 +79,8 @@ impl<W: Write> Writer<W> {
             file: Box::default(),
             size: 0,
             entries: 0,
+            headers: Vec::new(),
+            outline: None,
         }
     }
 
@@ -83,8 +96,10 @@ impl<W: Write> Writer<W> {
         if let EntryKind::File { size } = entry.kind {
             let found = self.put_data(entry, size, data)?;
             self.content.update(&found.0);
+            self.done(size, &found);
+        } else {
+            self.done(0, &ContentDigest([0; 32]));
         }
-        self.entries += 1;
         Ok(())
     }
 
@@ -106,7 +121,7 @@ impl<W: Write> Writer<W> {
             return Err(LayerError::Rewritten { path });
         }
         self.content.update(&expected.0);
-        self.entries += 1;
+        self.done(entry.size(), expected);
         Ok(())
     }
 
@@ -134,8 +149,16 @@ impl<W: Write> Writer<W> {
         self.put(data)?;
         self.pad(size)?;
         self.content.update(&content.0);
-        self.entries += 1;
+        self.done(size, content);
         Ok(())
+    }
+
+    /// An entry is written, with so much data.
+    fn done(&mut self, size: u64, content: &ContentDigest) {
+        self.entries += 1;
+        if let Some(outline) = &mut self.outline {
+            outline.entry(&self.headers, size, content);
+        }
     }
 
     /// Ends the tar and returns the output and what was written.
@@ -269,15 +292,20 @@ impl<W: Write> Writer<W> {
         header[156] = flag;
         header[257..265].copy_from_slice(b"ustar\x0000");
 
+        let mut headers = std::mem::take(&mut self.headers);
+        headers.clear();
         if !records.is_empty() {
             let mut data = Vec::new();
             pax::encode(&records, &mut data);
-            self.put(&pax_header(data.len()))?;
-            self.put(&data)?;
-            self.pad(data.len() as u64)?;
+            headers.extend_from_slice(&pax_header(data.len()));
+            headers.extend_from_slice(&data);
+            headers.resize(headers.len().next_multiple_of(BLOCK), 0);
         }
         seal(&mut header);
-        self.put(&header)
+        headers.extend_from_slice(&header);
+        let put = self.put(&headers);
+        self.headers = headers;
+        put
     }
 
     /// Writes a file's bytes and returns what they are. In the layer's own content a file's digest stands for its bytes, so

@@ -166,8 +166,9 @@ fn on_parent(
     let tells = needs != Needs::Tree || watched.is_some();
     let mut target = Target::new(watched, now);
     change(&mut target, &owners)?;
-    let out = inputs.compressor.writer(job.leaves())?;
-    let (out, written) = target.write(out, clamp)?;
+    let mut out = inputs.compressor.writer(job.leaves())?;
+    let outline = out.outline();
+    let (out, written) = target.write(out, outline, clamp)?;
     let layer = keep_blob(inputs, out, &written, parent)?;
     if let Some(key) = placed.filter(|_| tells)
         && let Some(looks) = looks.finish()

@@ -149,6 +149,27 @@ impl Follower {
     pub(super) fn new(followed: Arc<Followed>) -> Self {
         Follower { followed, at: 0 }
     }
+
+    /// Waits until there is something to read, or the end.
+    ///
+    /// # Errors
+    /// `BrokenPipe`, as reading has it.
+    pub fn wait(&self) -> io::Result<()> {
+        let state = self.followed.state.lock();
+        let state = state.unwrap_or_else(PoisonError::into_inner);
+        let nothing = |it: &mut Progress| it.written <= self.at && !it.is_whole && !it.is_over;
+        let waited = self.followed.changed.wait_while(state, nothing);
+        let state = waited.unwrap_or_else(PoisonError::into_inner);
+        match state.written > self.at || state.is_whole {
+            true => Ok(()),
+            false => Err(io::ErrorKind::BrokenPipe.into()),
+        }
+    }
+
+    /// Passes over bytes, written or still to come.
+    pub fn skip(&mut self, bytes: u64) {
+        self.at += bytes;
+    }
 }
 
 impl Read for Follower {
@@ -156,7 +177,7 @@ impl Read for Follower {
         let mut state = self.followed.state.lock();
         loop {
             let known = state.unwrap_or_else(PoisonError::into_inner);
-            let left = known.written - self.at;
+            let left = known.written.saturating_sub(self.at);
             if let (Some(file), true) = (&known.file, left > 0) {
                 let file = file.clone();
                 drop(known);

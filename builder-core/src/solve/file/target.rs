@@ -12,7 +12,7 @@ use crate::context::digests::read_whole;
 use crate::context::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, join_path, parent_path};
 use crate::digest::ContentDigest;
 use crate::layer::{
-    Entry, EntryKind, LayerError, Writer, WriterOptions, Written, order, read_ahead,
+    Entry, EntryKind, LayerError, Outline, Writer, WriterOptions, Written, order, read_ahead,
 };
 
 /// Where a file's bytes come from.
@@ -199,6 +199,7 @@ impl Target {
     pub(in crate::solve) fn write<W: Write>(
         self,
         out: W,
+        outline: Outline,
         clamp_mtime: Option<i64>,
     ) -> Result<(W, Written), FileError> {
         let mut parents: BTreeSet<Vec<u8>> = BTreeSet::new();
@@ -223,7 +224,7 @@ impl Target {
         all.extend(self.puts.into_values().map(|put| (put.entry, put.data)));
         all.sort_by(|(a, _), (b, _)| order(a, b));
         first_name_has_the_data(&mut all);
-        let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
+        let mut writer = Writer::outlined(out, WriterOptions { clamp_mtime }, outline);
         let size = |(entry, data): &(Entry, Data)| match data {
             Data::Tree { .. } => entry.size(),
             _ => 0,

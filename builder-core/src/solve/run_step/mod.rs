@@ -277,8 +277,9 @@ fn keep(
     let upper = File::open(&active.upper)
         .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
     let changed = inputs.snapshots.changes(&active)?;
-    let out = inputs.compressor.writer(job.leaves())?;
-    let mut writer = Writer::new(out, WriterOptions { clamp_mtime });
+    let mut out = inputs.compressor.writer(job.leaves())?;
+    let outline = out.outline();
+    let mut writer = Writer::outlined(out, WriterOptions { clamp_mtime }, outline);
     let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
     let read = |change: &Change| read_data(upper.as_fd(), change);
     read_ahead(
