@@ -102,6 +102,51 @@ fn standard_output_takes_one_archive() {
 }
 
 #[test]
+fn a_directory_has_the_files_extended_attributes() {
+    use rustix::fs::XattrFlags;
+
+    let temp = fixture::temp_dir();
+    let temp = temp.path();
+    context(temp, "FROM scratch\nCOPY . /in/\n");
+    let from = temp.join("context");
+    fs::create_dir(from.join("dir")).expect("mkdir");
+    let note = |path: &str, name: &str, value: &[u8]| {
+        rustix::fs::setxattr(from.join(path), name, value, XattrFlags::empty())
+    };
+    if note("a.txt", "user.note", b"one").is_err() || note("dir", "user.note", b"two").is_err() {
+        return fixture::skip("exports/attributes", "a file system with user attributes");
+    }
+    fixture::set_mode(&from.join("a.txt"), 0o444);
+    // cap_net_raw=ep, as file(8) would show it; root's to set
+    let capability = [&[1, 0, 0, 2, 0, 32, 0, 0][..], &[0; 12]].concat();
+    let name = "security.capability";
+    let capable = note("a.txt", name, &capability).is_ok();
+    let out = temp.join("out");
+    let dest = out.to_str().expect("UTF-8");
+    let ran = fixture::run(&mut builder(temp, &["-o", dest])).ok();
+    assert!(
+        !ran.stderr.contains("extended attributes"),
+        "{}",
+        ran.stderr
+    );
+    let mut wanted = vec![
+        ("in/a.txt", "user.note", &b"one"[..]),
+        ("in/dir", "user.note", b"two"),
+    ];
+    if capable {
+        wanted.push(("in/a.txt", name, &capability));
+    }
+    for (path, name, value) in wanted {
+        let mut read = [0; 64];
+        let n = rustix::fs::getxattr(out.join(path), name, &mut read).unwrap_or(0);
+        assert_eq!(&read[..n], value, "{path} {name}");
+    }
+    let mode =
+        std::os::unix::fs::MetadataExt::mode(&fs::metadata(out.join("in/a.txt")).expect("stat"));
+    assert_eq!(mode & 0o7777, 0o444);
+}
+
+#[test]
 fn metadata_has_buildx_keys() {
     let temp = fixture::temp_dir();
     let dir = temp.path();

@@ -2,6 +2,7 @@
 
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -246,7 +247,9 @@ impl Delivery<'_> {
                         "" => dest.clone(),
                         directory => dest.join(directory),
                     };
-                    export::local_directory(tree.as_deref(), &dest, clamp)?;
+                    if let Some(unset) = export::local_directory(tree.as_deref(), &dest, clamp)? {
+                        self.events.emit(without_attributes(&unset, &dest));
+                    }
                 }
                 Ok(format!("writing {}", dest.display()))
             }
@@ -321,4 +324,23 @@ fn connect(engine: &Engine, patience: Duration) -> std::io::Result<Box<dyn expor
             Box::new(stream)
         }
     })
+}
+
+/// What an ordinary user, or a file system, does not take is missed by few, and fails nothing.
+fn without_attributes(unset: &export::Unset, dest: &Path) -> Event {
+    let export::Unset {
+        count,
+        path,
+        name,
+        errno,
+    } = unset;
+    Event::Warning {
+        vertex: None,
+        line: None,
+        message: format!(
+            "extended attributes that cannot be set in {}: {count}; the first is {name} of /{path} ({})",
+            dest.display(),
+            std::io::Error::from(*errno)
+        ),
+    }
 }

@@ -36,4 +36,4 @@ pub use directory::{oci_directory, save_directory};
 pub use engine::{Connect, Loaded, Wire, load_into};
 pub use error::ExportError;
 pub use finished::{Finished, Selection};
-pub use tree::{Placed, local_directory, tree_archive};
+pub use tree::{Placed, Unset, local_directory, tree_archive};

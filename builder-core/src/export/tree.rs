@@ -1,8 +1,9 @@
 //! The files of an image, without the image.
 
+use std::cell::RefCell;
 use std::fs::{self, File};
 use std::io::{self, BufWriter};
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -16,7 +17,8 @@ use crate::layer::{Entry, EntryKind, LayerError, Writer, WriterOptions, order};
 
 /// Writes the files of `tree` below `dest`, which is made where it is missing; what else it holds is kept.
 ///
-/// Modes and times are kept; owners are whoever runs this. Devices and sockets are left out. Paths are opened below
+/// Modes, times and extended attributes are kept; owners are whoever runs this. What of the attributes the system refuses is
+/// returned. Devices and sockets are left out. Paths are opened below
 /// `dest` without following symlinks, so that neither a link in the image nor one in `dest` leads out.
 ///
 /// # Errors
@@ -25,14 +27,14 @@ pub fn local_directory(
     tree: Option<&dyn Tree>,
     dest: &Path,
     clamp_mtime: Option<i64>,
-) -> Result<(), ExportError> {
+) -> Result<Option<Unset>, ExportError> {
     let failed = |path: &Path| {
         let path = path.to_owned();
         move |source: io::Error| ExportError::Write { path, source }
     };
     fs::create_dir_all(dest).map_err(failed(dest))?;
     let Some(tree) = tree else {
-        return Ok(());
+        return Ok(None);
     };
     let root: OwnedFd = File::open(dest).map_err(failed(dest))?.into();
     let nodes = tree.walk(b"").map_err(ExportError::Read)?;
@@ -40,6 +42,7 @@ pub fn local_directory(
         root,
         tree,
         clamp_mtime,
+        unset: RefCell::default(),
     };
     let shown = |node: &Node| {
         use std::os::unix::ffi::OsStrExt;
@@ -57,13 +60,27 @@ pub fn local_directory(
             .dress(node)
             .map_err(|error| failed(&shown(node))(error))?;
     }
-    Ok(())
+    Ok(local.unset.into_inner())
 }
+
+/// Extended attributes that could not be set where the files of an image went.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unset {
+    pub count: usize,
+    /// The first one: its path in the image, its name, and the system's answer.
+    pub path: String,
+    pub name: String,
+    pub errno: Errno,
+}
+
+/// Kept in an attribute, but part of the mode: to set that would change it.
+const ACLS: &[u8] = b"system.posix_acl_";
 
 struct Local<'a> {
     root: OwnedFd,
     tree: &'a dyn Tree,
     clamp_mtime: Option<i64>,
+    unset: RefCell<Option<Unset>>,
 }
 
 impl Local<'_> {
@@ -124,7 +141,7 @@ impl Local<'_> {
                 let mut file = File::from(file);
                 let mut data = self.tree.open(node).map_err(io::Error::other)?;
                 io::copy(&mut data, &mut file)?;
-                rustix::fs::fchmod(&file, Mode::from_raw_mode(node.mode))?;
+                self.set_mode_and_xattrs(file.as_fd(), node)?;
                 rustix::fs::futimens(&file, &self.times(node))?;
             }
             NodeKind::Symlink(target) => {
@@ -150,9 +167,39 @@ impl Local<'_> {
             OFlags::RDONLY | OFlags::DIRECTORY,
             Mode::empty(),
         )?;
-        rustix::fs::fchmod(dir.as_fd(), Mode::from_raw_mode(node.mode))?;
+        self.set_mode_and_xattrs(dir.as_fd(), node)?;
         rustix::fs::futimens(dir.as_fd(), &self.times(node))?;
         Ok(())
+    }
+
+    /// An attribute is set while the file is writable, but for access lists: they say what the mode says, and more.
+    fn set_mode_and_xattrs(&self, file: BorrowedFd<'_>, node: &Node) -> io::Result<()> {
+        let xattrs = self.tree.xattrs(node).map_err(io::Error::other)?;
+        let (lists, others): (Vec<_>, Vec<_>) =
+            xattrs.iter().partition(|(name, _)| name.starts_with(ACLS));
+        for (name, value) in others {
+            self.set_xattr(file, node, name, value);
+        }
+        rustix::fs::fchmod(file, Mode::from_raw_mode(node.mode))?;
+        for (name, value) in lists {
+            self.set_xattr(file, node, name, value);
+        }
+        Ok(())
+    }
+
+    /// One that cannot be set, as this user may not, or on this file system, is counted.
+    fn set_xattr(&self, file: BorrowedFd<'_>, node: &Node, name: &[u8], value: &[u8]) {
+        let flags = rustix::fs::XattrFlags::empty();
+        let Err(errno) = rustix::fs::fsetxattr(file, name, value, flags) else {
+            return;
+        };
+        let first = || Unset {
+            count: 0,
+            path: String::from_utf8_lossy(&node.path).into_owned(),
+            name: String::from_utf8_lossy(name).into_owned(),
+            errno,
+        };
+        self.unset.borrow_mut().get_or_insert_with(first).count += 1;
     }
 
     fn times(&self, node: &Node) -> Timestamps {
