@@ -55,6 +55,11 @@ const LACKS: &[(&str, &str, &str)] = &[
     ("chroot", "run-network-none", "--network=none needs"),
     ("chroot", "run-network-modes", "--network=none needs"),
     ("chroot", "run-limits", "--shm-size needs"),
+    (
+        "single-id",
+        "run-limit-of-locks",
+        "--ulimit locks= cannot be had with one id",
+    ),
     ("chroot", "run-tmpfs", "`size` of a tmpfs needs"),
     (
         "chroot",

@@ -21,64 +21,11 @@ use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitOptions};
 
 use super::child::{Launch, give_output_to, outcome_of, report};
-use super::isolation::Rung;
 use super::mount_point::Interior;
 use super::mounts::RootMount;
 use super::protocol::{During, Failure, Outcome, Report};
-use super::spec::{MountSource, Network, Security, Spec};
 use super::stand_in::StandIns;
 use crate::sys::{self, Side, SingleThread};
-
-/// What a step may ask for and cannot have without a namespace or a mount.
-#[derive(Debug, Clone, Copy, Default)]
-pub struct Asks {
-    pub network: Network,
-    pub security: Security,
-    pub shm_size: bool,
-    pub tmpfs_size: bool,
-    pub device: bool,
-}
-
-impl Asks {
-    /// Says what is not to be had on this rung.
-    #[must_use]
-    pub fn lack(self, rung: Rung) -> Option<&'static str> {
-        if rung != Rung::Chroot {
-            None
-        } else if self.network == Network::None {
-            Some("RUN --network=none needs a network namespace, which is not permitted here")
-        } else if self.security == Security::Insecure {
-            Some("RUN --security=insecure gives rights that are not permitted here")
-        } else if self.shm_size {
-            Some("--shm-size needs a mount, which is not permitted here")
-        } else if self.tmpfs_size {
-            Some("`size` of a tmpfs needs a mount, which is not permitted here")
-        } else if self.device {
-            Some("RUN --device needs a mount, which is not permitted here")
-        } else {
-            None
-        }
-    }
-
-    pub(super) fn of(spec: &Spec) -> Asks {
-        let any = |is: fn(&MountSource) -> bool| spec.mounts.iter().any(|it| is(&it.source));
-        Asks {
-            network: spec.network,
-            security: spec.security,
-            shm_size: spec.limits.shm_bytes.is_some(),
-            tmpfs_size: any(|it| {
-                matches!(
-                    it,
-                    MountSource::Tmpfs {
-                        size_bytes: Some(_),
-                        ..
-                    }
-                )
-            }),
-            device: any(|it| matches!(it, MountSource::Host { .. })),
-        }
-    }
-}
 
 /// The first process's whole life, after it was forked.
 pub(super) fn live(

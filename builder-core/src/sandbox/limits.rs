@@ -15,6 +15,14 @@ pub struct Limits {
     pub cgroup: CgroupLimits,
 }
 
+impl Limits {
+    /// Whether `locks` is limited, which means nothing to the kernel any more.
+    pub(crate) fn limits_locks(&self) -> bool {
+        let mut limits = self.rlimits.iter();
+        limits.any(|it| it.name == "locks" && it.hard.is_some())
+    }
+}
+
 /// One limit of a process: `nofile=1024:2048`, see getrlimit(2). `None`: no limit.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Rlimit {

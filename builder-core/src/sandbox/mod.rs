@@ -41,6 +41,7 @@
 //!
 //! Not here: user-mode networking, looking up users by name.
 
+mod asks;
 mod cgroup;
 mod cgroup_plan;
 mod child;
@@ -72,8 +73,8 @@ mod stand_in;
 mod stub;
 mod user_namespace;
 
+pub use asks::Asks;
 pub use cgroup::try_limits;
-pub use chroot::Asks;
 pub use doctor::{Diagnosis, DoctorError, Missed, examine};
 pub use emulation::{Emulation, emulation};
 pub use enter::{Standing, enter, enter_by, probe_overlay};

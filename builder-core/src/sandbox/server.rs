@@ -16,9 +16,10 @@ use rustix::io::Errno;
 use rustix::pipe::PipeFlags;
 use rustix::process::{DumpableBehavior, Pid, Signal, WaitId, WaitIdOptions, WaitOptions};
 
+use super::asks::Asks;
 use super::cgroup::{Groups, Parents};
 use super::child::{self, Launch};
-use super::chroot::{Asks, children, kill_descendants};
+use super::chroot::{children, kill_descendants};
 use super::command::Command;
 use super::id_map;
 use super::isolation::Rung;
@@ -244,7 +245,12 @@ impl Server {
     ) -> Result<Started, Failure> {
         let spec = Spec::read(&described)?;
         let is_chroot = matches!(spec.root, Root::Chroot { .. });
-        if is_chroot && let Some(what) = Asks::of(&spec).lack(Rung::Chroot) {
+        let rung = match is_chroot {
+            true => Rung::Chroot,
+            false if self.asks => Rung::SingleId,
+            false => Rung::Overlay,
+        };
+        if let Some(what) = Asks::of(&spec).lack(rung) {
             return Err(Failure::reason(what));
         }
         let facts = Facts {

@@ -76,6 +76,7 @@ fn refused(run: &RunOp, options: &SolveOptions) -> Option<SolveErrorKind> {
         network: network(run.network),
         security: security(run.security),
         shm_size: options.limits.shm_bytes.is_some(),
+        locks_limit: options.limits.limits_locks(),
         ..Asks::default()
     };
     let lack = |asks: Asks| {
