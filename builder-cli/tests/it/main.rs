@@ -84,6 +84,7 @@ mod short_names;
 mod ssh;
 mod steps;
 mod stress;
+mod swapped;
 mod terminal;
 mod tree;
 mod users;
