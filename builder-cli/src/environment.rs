@@ -21,6 +21,8 @@ pub(crate) struct Environment {
     uid: u32,
     /// Whether standard error is a terminal.
     terminal: bool,
+    /// SIGHUP was ignored before: `nohup`.
+    outlives_terminal: bool,
     /// What stands before the command: it is for all of them, as a variable is.
     root: Option<PathBuf>,
 }
@@ -31,8 +33,17 @@ impl Environment {
             variables: std::env::vars_os().collect(),
             uid: rustix::process::geteuid().as_raw(),
             terminal: std::io::stderr().is_terminal(),
+            outlives_terminal: ignores(
+                &std::fs::read_to_string("/proc/self/status").unwrap_or_default(),
+                rustix::process::Signal::HUP,
+            ),
             root: None,
         }
+    }
+
+    /// Whether the build goes on when its terminal is closed.
+    pub(crate) fn outlives_terminal(&self) -> bool {
+        self.outlives_terminal
     }
 
     /// Sets where everything is kept, should the command's own flag not say.
@@ -252,6 +263,14 @@ impl Environment {
     }
 }
 
+/// Whether a process ignores a signal, by its `/proc/<pid>/status`.
+fn ignores(status: &str, signal: rustix::process::Signal) -> bool {
+    let mut lines = status.lines();
+    let mask = lines.find_map(|line| line.strip_prefix("SigIgn:"));
+    let mask = mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    mask.is_some_and(|mask| mask & (1 << (signal.as_raw() - 1)) != 0)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -262,6 +281,7 @@ mod tests {
             variables: variables.iter().map(pair).collect(),
             uid,
             terminal: false,
+            outlives_terminal: false,
             root: None,
         }
     }
@@ -299,6 +319,22 @@ mod tests {
                 Some(expected.into()),
                 "{uid} {variables:?} {flag:?}"
             );
+        }
+    }
+
+    #[test]
+    fn ignored_signals() {
+        let hangup = rustix::process::Signal::HUP;
+        for (status, expected) in [
+            (
+                "SigBlk:\t0000000000000001\nSigIgn:\t0000000000000000\n",
+                false,
+            ),
+            ("SigIgn:\t0000000000001001\n", true),
+            ("SigIgn:\t0000000000000002\n", false),
+            ("", false),
+        ] {
+            assert_eq!(ignores(status, hangup), expected, "{status}");
         }
     }
 

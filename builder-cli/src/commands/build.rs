@@ -86,7 +86,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
     let reporter = Reporter::start(mode);
     let build = build.cancel(token.clone());
     let result = runtime.block_on(async {
-        watch_signals(token, interrupted.clone())?;
+        watch_signals(token, interrupted.clone(), !environment.outlives_terminal())?;
         let sink = reporter.sink();
         build.clone().run(sink).await.map_err(Failure::from)
     });
@@ -282,16 +282,31 @@ fn mode(quiet: bool, progress: Progress, environment: &Environment) -> Mode {
     }
 }
 
-/// The first SIGINT, SIGTERM or SIGHUP cancels the build, which then ends by itself; the second ends the process.
-fn watch_signals(token: CancellationToken, interrupted: Arc<AtomicBool>) -> Result<(), Failure> {
+/// The first SIGINT, SIGTERM or SIGHUP cancels the build, which then ends by itself; the second ends the process. Under
+/// `nohup` SIGHUP stays ignored. SIGINT does not, although shells start jobs in the background with it ignored: a build that
+/// a script started there ends with the script.
+fn watch_signals(
+    token: CancellationToken,
+    interrupted: Arc<AtomicBool>,
+    hears_hangup: bool,
+) -> Result<(), Failure> {
     let failed = |error| Failure::Io(format!("cannot listen for signals: {error}"));
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
-    let mut hangup = signal(SignalKind::hangup()).map_err(failed)?;
+    let mut hangup = match hears_hangup {
+        true => Some(signal(SignalKind::hangup()).map_err(failed)?),
+        false => None,
+    };
+    let hung_up = async move {
+        match &mut hangup {
+            Some(hangup) => hangup.recv().await,
+            None => std::future::pending().await,
+        }
+    };
     tokio::spawn(async move {
         tokio::select! {
             () = either(&mut interrupt, &mut terminate) => {}
-            _ = hangup.recv() => {}
+            _ = hung_up => {}
         }
         interrupted.store(true, Ordering::SeqCst);
         token.cancel();
