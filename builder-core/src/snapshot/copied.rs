@@ -102,7 +102,7 @@ impl Snapshotter for Copied {
     fn start_unpack(
         &self,
         diff_id: DiffId,
-        tar: &mut dyn Read,
+        tar: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacking, SnapshotError> {
         self.layers.start_unpack(diff_id, tar, limits)

@@ -37,7 +37,7 @@ pub trait Snapshotter: Send + Sync + std::fmt::Debug {
     fn start_unpack(
         &self,
         diff_id: DiffId,
-        tar: &mut dyn Read,
+        tar: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacking, SnapshotError>;
 
@@ -53,7 +53,7 @@ pub trait Snapshotter: Send + Sync + std::fmt::Debug {
         &self,
         chains: &[ChainId],
         diff_id: DiffId,
-        tar: &mut dyn Read,
+        tar: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacked, SnapshotError> {
         let unpacking = self.start_unpack(diff_id, tar, limits)?;
@@ -228,7 +228,7 @@ impl Snapshotter for Overlay {
     fn start_unpack(
         &self,
         diff_id: DiffId,
-        tar: &mut dyn Read,
+        tar: &mut (dyn Read + Send),
         limits: Limits,
     ) -> Result<Unpacking, SnapshotError> {
         let tmp = TmpDir::new(&self.tmp, "unpack")?;
