@@ -132,7 +132,7 @@ impl Client {
     }
 
     /// Returns who is asked for a blob, in order.
-    fn endpoints_of(
+    pub(super) fn endpoints_of(
         &self,
         source: &Source,
         descriptor: &Descriptor,

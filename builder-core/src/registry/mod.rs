@@ -28,7 +28,7 @@
 //! | `trust`                   | which certificates of theirs are taken?                       |
 //! | `transport`, `part`       | one exchange                                                  |
 //! | `call`, `attempts`        | one request: scopes, retries, errors                          |
-//! | `pull`, `tree`, `fetch`, `push`, `upload`, `parts`, `manage`, `origins`, `held` | what is asked for        |
+//! | `pull`, `tree`, `fetch`, `push`, `upload`, `relay`, `parts`, `manage`, `origins`, `held` | what is asked for        |
 //! | `documents`               | what is held of a document before it is believed?             |
 //! | `config`, `short_names`   | which hosts stand for a name; which names for a short one     |
 //! | `layout`                  | images on disk                                                |
@@ -55,6 +55,7 @@ mod part;
 mod parts;
 mod pull;
 mod push;
+mod relay;
 mod short_names;
 mod token;
 mod transport;

@@ -11,6 +11,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 
 use super::certs::Certificates;
 use super::part::Part;
+use super::relay::Passing;
 use super::trust::{self, Distrust, distrust};
 use super::{ClientOptions, RegistryError};
 
@@ -33,6 +34,8 @@ pub(super) enum Body {
     Bytes(Vec<u8>),
     /// Streamed.
     File(Part),
+    /// Streamed from elsewhere; it is sent once.
+    Passing(Passing),
 }
 
 impl Body {
@@ -42,6 +45,7 @@ impl Body {
         match self {
             Body::Bytes(_) => 0,
             Body::File(part) => part.moved(),
+            Body::Passing(once) => once.moved(),
         }
     }
 }
@@ -149,6 +153,13 @@ impl Http {
             Body::File(part) => request
                 .header(CONTENT_LENGTH, part.len())
                 .body(reqwest::Body::wrap_stream(part.stream())),
+            Body::Passing(once) => match once.take() {
+                Some(body) => request.header(CONTENT_LENGTH, once.len()).body(body),
+                None => {
+                    let cause = "what was to be sent is gone by".to_owned();
+                    return Err(NoAnswer::new(cause, false));
+                }
+            },
         };
         let patience = self.options.no_progress_timeout;
         let mut sending = std::pin::pin!(request.send());

@@ -29,6 +29,7 @@ use super::attempts::{Attempts, Trouble};
 use super::call::{Access, Request};
 use super::part::Part;
 use super::push::Arrival;
+use super::relay;
 use super::transport::Body;
 use super::{Client, Endpoint, Progress, RegistryError, Source};
 use crate::digest::Digest;
@@ -118,17 +119,30 @@ impl Upload<'_> {
         let options = &self.client.inner.options;
         let mut attempts = Attempts::new(options);
         let mut session: Option<Session> = None;
-        let (mut best, mut in_pieces) = (0, false);
+        let (mut best, mut in_pieces, mut relayed) = (0, false, false);
         let mut file: Option<Arc<File>> = None;
         loop {
             let stepped = async {
-                let at = match session.take() {
+                let mut at = match session.take() {
                     Some(at) => at,
                     None => match self.begin(mount.take()).await? {
                         Begun::Done(arrival) => return Ok(Err(arrival)),
                         Begun::Session(at) => at,
                     },
                 };
+                let big = self.blob.size >= relay::LEAST_BYTES;
+                let absent = || !blobs.has_sized(&self.blob.digest, self.blob.size);
+                if big && file.is_none() && at.offset == 0 && !relayed && absent() {
+                    relayed = true;
+                    if self.relay(&at, origins).await {
+                        return Ok(Err(Arrival::Sent));
+                    }
+                    // What has become of the upload is not known: another one starts.
+                    at = match self.begin(None).await? {
+                        Begun::Done(arrival) => return Ok(Err(arrival)),
+                        Begun::Session(at) => at,
+                    };
+                }
                 let file = match &file {
                     Some(file) => file.clone(),
                     None => {
@@ -232,27 +246,55 @@ impl Upload<'_> {
         Ok(self.plausible(next)?)
     }
 
-    /// Sends what is left, and ends the upload.
-    async fn finish(&self, at: &Session, file: Arc<File>, left: u64) -> Result<(), Trouble> {
+    /// Sends the blob as it comes from where it is known to be; says whether all went well.
+    async fn relay(&self, at: &Session, origins: &[Reference]) -> bool {
+        let Some(body) = self.client.relayed(self.blob, origins).await else {
+            return false;
+        };
+        let mut request = self.last(at);
+        let kind = HeaderValue::from_static("application/octet-stream");
+        request.headers.insert(CONTENT_TYPE, kind);
+        request.body = Body::Passing(body.clone());
+        let mut sending = std::pin::pin!(self.call(&request));
+        loop {
+            match tokio::time::timeout(TELL_EVERY, &mut sending).await {
+                Ok(answer) => return answer.is_ok_and(|it| self.is_right(&it).is_ok()),
+                Err(_) => self.tell(body.moved()),
+            }
+        }
+    }
+
+    /// Returns the request that ends an upload.
+    fn last(&self, at: &Session) -> Request {
         let mut url = at.url.clone();
         url.query_pairs_mut()
             .append_pair("digest", &self.blob.digest.to_string());
         let mut request = self.request(Method::PUT, String::new());
         request.url = Some(url);
+        request
+    }
+
+    /// Sends what is left, and ends the upload.
+    async fn finish(&self, at: &Session, file: Arc<File>, left: u64) -> Result<(), Trouble> {
+        let mut request = self.last(at);
         if at.offset > 0 && left > 0 {
             let range = format!("{}-{}", at.offset, at.offset + left - 1);
             let range = HeaderValue::from_str(&range).map_err(|_| self.broken("an odd range"))?;
             request.headers.insert(CONTENT_RANGE, range);
         }
         let response = self.send(request, file, at.offset, left).await?;
+        Ok(self.is_right(&response)?)
+    }
+
+    /// Refuses what the registry says to be another blob.
+    fn is_right(&self, response: &Response) -> Result<(), RegistryError> {
         match super::documents::said_digest(response.headers()) {
             Some(actual) if actual != self.blob.digest => Err(RegistryError::WrongDigest {
                 what: self.what.clone(),
                 host: self.endpoint.host.clone(),
                 expected: self.blob.digest,
                 actual,
-            }
-            .into()),
+            }),
             _ => Ok(()),
         }
     }

@@ -412,3 +412,71 @@ async fn trouble_on_the_way_changes_nothing() {
         let _ = writeln!(std::io::stderr(), "  {why}");
     }
 }
+
+/// A layer that is held at one registry alone goes to another without a stay in the store.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_blob_passes_the_store_by() {
+    let both = ["registry/relay", "registry/relay, the other"].map(Registry::start);
+    let [Some(from), Some(to)] = both else {
+        return;
+    };
+    let dir = tempfile::tempdir().expect("temp dir");
+    from.certs_d(dir.path(), from.address);
+    let certs = to.certs_d(dir.path(), to.address);
+    let mut credentials: Arc<dyn builder_core::registry::Credentials> = Arc::new(NoCredentials);
+    for registry in [&from, &to] {
+        credentials = Arc::new(GivenCredential {
+            host: registry.address.to_string(),
+            credential: Credential::of(USER, PASSWORD),
+            others: credentials,
+        });
+    }
+    let client = Client::new(ClientOptions {
+        credentials,
+        certificates: CertificateDirs(vec![certs]),
+        ..impatient()
+    });
+    let mut random = Random(9);
+    for (nth, damaged) in [false, true].into_iter().enumerate() {
+        let there = Place::new();
+        let top = there.image(&mut random, &[3 << 20, 1000]);
+        let name = |registry: &Registry| -> Reference {
+            let text = format!("{}/relay:{nth}", registry.address);
+            text.parse().expect("a name")
+        };
+        let pushed = push(&client, &there, &name(&from), &top).await;
+        pushed.expect("push");
+        // The documents alone are here.
+        let here = Place::new();
+        let (origin, platform) = (name(&from), amd64());
+        let found = client.resolve(&origin, &platform, here.store.blobs());
+        let found = found.await.expect("resolve");
+        let [large, small] = &found.layers[..] else {
+            panic!("two layers");
+        };
+        if damaged {
+            from.damage(&large.digest.hex());
+        }
+        let origins = [large, small].map(|it| (it.digest, vec![name(&from)]));
+        let sending = Push {
+            reference: name(&to),
+            top,
+            origins: BTreeMap::from(origins),
+        };
+        let sent = client.push(&sending, here.store.blobs(), None).await;
+        assert!(!here.store.blobs().has(&large.digest), "{damaged}");
+        let arrived = Place::new().pull(&client, &name(&to)).await;
+        match damaged {
+            false => {
+                assert_eq!(sent.expect("push").sent, 3);
+                assert_eq!(arrived.expect("pull"), found.digest);
+                assert!(here.store.blobs().has(&small.digest));
+            }
+            true => {
+                let error = sent.expect_err("a damaged blob").to_string();
+                assert!(error.contains(&large.digest.to_string()), "{error}");
+                arrived.expect_err("nothing to pull");
+            }
+        }
+    }
+}

@@ -137,6 +137,18 @@ impl Registry {
         panic!("docker-registry does not listen at {address}");
     }
 
+    /// Changes a byte of a blob where the registry keeps it.
+    pub(crate) fn damage(&self, hex: &str) {
+        let blobs = self
+            ._dir
+            .path()
+            .join("data/docker/registry/v2/blobs/sha256");
+        let path = blobs.join(&hex[..2]).join(hex).join("data");
+        let mut bytes = fs::read(&path).expect("read");
+        *bytes.last_mut().expect("a byte") ^= 1;
+        fs::write(path, bytes).expect("write");
+    }
+
     /// Writes the authority where `certs.d` has it for `address`.
     pub(crate) fn certs_d(&self, dir: &Path, address: SocketAddr) -> PathBuf {
         let host = dir.join("certs.d").join(address.to_string());
