@@ -126,7 +126,8 @@ impl Sharing<'_> {
         let mut blobs: BTreeMap<DiffId, Descriptor> = BTreeMap::new();
         let mut missing = 0;
         for solution in self.solutions {
-            let (found, lacking) = shared_steps(&solution.inputs, &solution.solved, to.mode);
+            let (mut found, lacking) = shared_steps(&solution.inputs, &solution.solved, to.mode);
+            solution.inputs.shared.complete(&mut found).await;
             missing += lacking;
             let layers = share::own_layers(&found);
             blobs.extend(self.blobs(to, solution, layers).await?);

@@ -210,7 +210,8 @@ impl Cache {
         })
     }
 
-    fn parts(&self, key: &Digest) -> Option<Parts> {
+    /// Returns what a key was made from.
+    pub fn parts(&self, key: &Digest) -> Option<Parts> {
         let records = self.store.records();
         let document: PartsDocument = records.get(PARTS, key)?;
         let mut lists = Vec::new();

@@ -7,7 +7,8 @@
 //!    "layers": [{"diff_id", "content", "created", "blob"}],  the same layers, in the same order
 //!    "bases": [["sha256:…"]],                                diff_ids of bases, which are not in the cache
 //!    "steps": [{"keys", "base", "layers", "name"}],
-//!    "mounts": [{"name", "id", "blob"}]}}
+//!    "mounts": [{"name", "id", "blob"}],
+//!    "parts": {…}}}                                          a blob, for explaining misses; see `parts`
 //! ```
 //!
 //! Pure: values in, values out.
@@ -16,7 +17,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::cache::Layer;
+use crate::cache::{Earlier, Layer};
 use crate::digest::{ContentDigest, DiffId, Digest};
 use crate::image::Descriptor;
 use crate::image::time::rfc3339;
@@ -30,7 +31,7 @@ const UNCOMPRESSED: &str = "containerd.io/uncompressed";
 const CREATED_AT: &str = "buildkit/createdat";
 
 /// A step of a solved build.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
 pub struct Step {
     /// Its definition key, and its content key.
     pub keys: Vec<Digest>,
@@ -38,6 +39,8 @@ pub struct Step {
     pub name: String,
     /// The whole root file system, base first; those of a base have no time.
     pub layers: Vec<Layer>,
+    /// What its content key was made from.
+    pub parts: Option<Earlier>,
 }
 
 /// The files of a cache mount.
@@ -107,6 +110,9 @@ pub(super) struct Own {
     steps: Vec<OwnStep>,
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     mounts: Vec<Mount>,
+    /// Older builders wrote none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    parts: Option<Descriptor>,
 }
 
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -144,6 +150,8 @@ pub(super) struct Known {
 pub(super) struct Contents {
     pub(super) steps: Vec<Known>,
     pub(super) mounts: Vec<Mount>,
+    /// What the steps' keys were made from.
+    pub(super) parts: Option<Descriptor>,
     /// Where the blobs are to be had.
     pub(super) origin: String,
     /// There are records, and none of them is ours.
@@ -179,6 +187,7 @@ pub(super) fn encode(
     steps: &[Step],
     blobs: &BTreeMap<DiffId, Descriptor>,
     mounts: Vec<Mount>,
+    parts: Option<Descriptor>,
 ) -> Encoded {
     let mut chains = Chains::default();
     let mut bases: Vec<Vec<DiffId>> = Vec::new();
@@ -215,6 +224,7 @@ pub(super) fn encode(
     }
     let mut layers = chains.blobs;
     layers.extend(mounts.iter().map(|mount| mount.blob.clone()));
+    layers.extend(parts.clone());
     Encoded {
         config: CacheConfig {
             layers: chains.links,
@@ -225,6 +235,7 @@ pub(super) fn encode(
                 bases,
                 steps: own,
                 mounts,
+                parts,
             }),
         },
         layers,
@@ -348,6 +359,7 @@ impl CacheConfig {
         Contents {
             steps: steps.collect(),
             mounts: own.mounts.clone(),
+            parts: own.parts.clone(),
             origin: origin.to_owned(),
             ..Contents::default()
         }
@@ -380,13 +392,14 @@ pub(super) fn encode_inline(steps: &[Step], stack: &[Layer]) -> (Vec<CacheRecord
         }
     }
     let blobs = stack.iter().map(|it| (it.diff_id, it.blob.clone()));
-    let encoded = encode(&steps, &blobs.collect(), Vec::new());
+    let encoded = encode(&steps, &blobs.collect(), Vec::new(), None);
     let mut own = encoded.config.builder.unwrap_or(Own {
         version: VERSION,
         layers: Vec::new(),
         bases: Vec::new(),
         steps: Vec::new(),
         mounts: Vec::new(),
+        parts: None,
     });
     for layer in &mut own.layers {
         layer.blob = None;

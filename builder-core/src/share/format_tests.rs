@@ -18,6 +18,7 @@ fn step(name: &str, layers: &[Layer]) -> Step {
         keys: vec![Digest::of(name.as_bytes()), Digest::of(b"content")],
         name: name.to_owned(),
         layers: layers.to_vec(),
+        parts: None,
     }
 }
 
@@ -44,7 +45,7 @@ fn what_is_written_reads_back() {
         step("e", &[]),
     ];
     let blobs = blobs(&steps);
-    let encoded = encode(&steps, &blobs, Vec::new());
+    let encoded = encode(&steps, &blobs, Vec::new(), None);
     assert_eq!(encoded.layers.len(), 2, "each blob once");
     let bytes = encoded.config.to_bytes();
     let read = CacheConfig::parse(&bytes).expect("a config");
@@ -69,7 +70,7 @@ fn what_is_written_reads_back() {
 #[test]
 fn a_step_whose_layer_is_nowhere_is_left_out() {
     let steps = [step("a", &[layer("one", Some(5))]), step("b", &[])];
-    let encoded = encode(&steps, &BTreeMap::new(), Vec::new());
+    let encoded = encode(&steps, &BTreeMap::new(), Vec::new(), None);
     let contents = encoded.config.contents("o", &BTreeMap::new());
     let names: Vec<String> = contents.steps.into_iter().map(|it| it.name).collect();
     assert_eq!(names, ["b"]);
@@ -79,7 +80,7 @@ fn a_step_whose_layer_is_nowhere_is_left_out() {
 fn what_buildkit_reads_has_its_schema() {
     let one = layer("one", Some(0));
     let steps = [step("a", &[one.clone(), layer("two", Some(1))])];
-    let encoded = encode(&steps, &blobs(&steps), Vec::new());
+    let encoded = encode(&steps, &blobs(&steps), Vec::new(), None);
     let value: serde_json::Value =
         serde_json::from_slice(&encoded.config.to_bytes()).expect("JSON");
     let parents: Vec<_> = [0, 1]

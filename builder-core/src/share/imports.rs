@@ -7,15 +7,19 @@
 use std::collections::{BTreeSet, HashMap};
 use std::io::Read as _;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 
+use tokio::sync::OnceCell;
+
 use super::ShareError;
 use super::backend::{Means, of, of_origin, place_of};
-use super::format::{Contents, Known, Mount};
+use super::format::{Contents, Known, Mount, Step};
+use super::parts::{MAX_PACKED_BYTES, Masked, unpack};
 use super::target::{CacheFrom, Place};
-use crate::cache::{Layer, Record};
+use crate::cache::{Earlier, Layer, Parts, Reason, Record, nearest};
 use crate::digest::{DiffId, Digest, DigestWriter};
 use crate::image::Reference;
 use crate::layer::Limits;
@@ -52,7 +56,12 @@ pub struct Imports {
     loading: Vec<Loading>,
     ready: OnceLock<Vec<Arc<Loaded>>>,
     lost: Mutex<BTreeSet<String>>,
+    /// What the caches know of their steps' keys, each with its name.
+    earlier: OnceCell<Vec<(String, Vec<Earlier>)>>,
 }
+
+/// To say why a step runs is not worth a longer wait.
+const WORTH: Duration = Duration::from_secs(3);
 
 type Reading = Shared<BoxFuture<'static, Option<Arc<Loaded>>>>;
 
@@ -107,6 +116,7 @@ impl Imports {
             loading,
             ready: OnceLock::new(),
             lost: Mutex::default(),
+            earlier: OnceCell::new(),
         }
     }
 
@@ -164,6 +174,65 @@ impl Imports {
     pub fn lose(&self, lost: &Lost) -> bool {
         let mut all = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         all.insert(lost.origin.clone())
+    }
+
+    /// Fetches what the steps' keys of the caches were made from, once; a cache that cannot tell is left out.
+    async fn earlier(&self) -> &[(String, Vec<Earlier>)] {
+        let fetch = || async {
+            let all = self.caches().iter().map(|cache| async move {
+                let fetched = tokio::time::timeout(WORTH, self.fetch_parts(&cache.contents)).await;
+                Some((cache.name.clone(), fetched.ok()??))
+            });
+            let all = futures_util::future::join_all(all).await;
+            all.into_iter().flatten().collect()
+        };
+        self.earlier.get_or_init(fetch).await
+    }
+
+    async fn fetch_parts(&self, contents: &Contents) -> Option<Vec<Earlier>> {
+        let blob = contents
+            .parts
+            .clone()
+            .filter(|it| it.size <= MAX_PACKED_BYTES)?;
+        let blobs = self.means.store.blobs().clone();
+        if !blobs.has_sized(&blob.digest, blob.size) {
+            let backend = of_origin(&contents.origin, &self.means)?;
+            backend.fetch(&blob, None).await.ok()?;
+        }
+        let unpacked = tokio::task::spawn_blocking(move || {
+            let bytes = blobs.read(&blob.digest, MAX_PACKED_BYTES).ok()?;
+            // Nothing of the store refers to it.
+            (Digest::of(&bytes) == blob.digest).then(|| unpack(&bytes))?
+        });
+        unpacked.await.ok()?
+    }
+
+    /// Says what a step that missed has else than the nearest one that a cache knows.
+    pub async fn why(
+        &self,
+        now: &Parts,
+        stage: &str,
+        ordinal: usize,
+        claimed: &[&Parts],
+    ) -> Option<(Reason, &str)> {
+        let masked = Masked::of(now);
+        self.earlier().await.iter().find_map(|(name, earlier)| {
+            let nearest = nearest(earlier, &masked.0, stage, ordinal, claimed)?;
+            Some((masked.explain(&nearest.parts)?, name.as_str()))
+        })
+    }
+
+    /// Gives steps that this machine knows nothing of what the caches that they were found in know of their keys.
+    pub async fn complete(&self, steps: &mut [Step]) {
+        if steps.iter().all(|step| step.parts.is_some()) {
+            return;
+        }
+        let known = self.earlier().await;
+        for step in steps.iter_mut().filter(|step| step.parts.is_none()) {
+            let mut all = known.iter().flat_map(|(_, earlier)| earlier);
+            let found = all.find(|it| step.keys.contains(&it.place.key));
+            step.parts = found.cloned();
+        }
     }
 
     /// Whether a layer is in the store, and known to be what it should be.

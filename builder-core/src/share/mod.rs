@@ -38,6 +38,7 @@ mod format;
 mod imports;
 mod inline;
 mod local;
+mod parts;
 mod registry;
 mod target;
 mod write;

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use super::ShareError;
 use super::backend::{Means, Written, of};
 use super::format::{CONFIG_TYPE, Mount, Step, encode};
+use super::parts::{PARTS_TYPE, pack};
 use super::target::CacheTo;
 use crate::digest::DiffId;
 use crate::image::{Descriptor, Index, Manifest, media_type};
@@ -43,7 +44,16 @@ pub async fn write(
     let Some(backend) = of(&to.place, &means) else {
         return Ok(Exported::default());
     };
-    let encoded = encode(steps, blobs, mounts);
+    let known: Vec<_> = steps.iter().filter_map(|it| it.parts.as_ref()).collect();
+    let parts = match known.is_empty() {
+        true => None,
+        false => pack(known.into_iter()),
+    };
+    if let Some(bytes) = &parts {
+        store.blobs().put(bytes)?;
+    }
+    let parts = parts.map(|bytes| Descriptor::of(PARTS_TYPE, &bytes));
+    let encoded = encode(steps, blobs, mounts, parts);
     let config = encoded.config.to_bytes();
     let written = Written {
         to,

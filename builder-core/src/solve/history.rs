@@ -122,7 +122,7 @@ impl History {
     }
 
     /// Says why a step that was not found under `key` has to run. `definitions` are the steps of today.
-    pub(super) fn why(
+    pub(super) async fn why(
         &self,
         inputs: &Inputs,
         index: Input,
@@ -135,10 +135,6 @@ impl History {
         if inputs.options.forced.contains(&index) {
             return "the cache is off for it".into();
         }
-        let Some(before) = self.before(&inputs.options.project) else {
-            return "first build of this step: the project has no earlier record".into();
-        };
-        let earlier = self.earlier.get_or_init(|| self.cache.earlier(before));
         let (stage, ordinal) = place(&inputs.plan, index);
         let others = definitions
             .iter()
@@ -147,15 +143,29 @@ impl History {
         let claimed: Vec<&Parts> = others
             .filter_map(|(_, key)| Some(&key.as_ref()?.parts))
             .collect();
-        let Some(earlier) = nearest(earlier, &key.parts, stage, ordinal, &claimed) else {
-            return "first build of this step: no earlier record of it".into();
-        };
-        match explain(&earlier.parts, &key.parts) {
-            Some(reason) => Why {
-                text: reason.to_string(),
+        let before = self.before(&inputs.options.project);
+        let earlier = before.and_then(|before| {
+            let earlier = self.earlier.get_or_init(|| self.cache.earlier(before));
+            nearest(earlier, &key.parts, stage, ordinal, &claimed)
+        });
+        if let Some(earlier) = earlier {
+            return match explain(&earlier.parts, &key.parts) {
+                Some(reason) => Why {
+                    text: reason.to_string(),
+                    reason,
+                },
+                None => "its result is no longer in the store".into(),
+            };
+        }
+        // Where nothing is known here, a shared cache may know what it was elsewhere.
+        let elsewhere = inputs.shared.why(&key.parts, stage, ordinal, &claimed);
+        match (elsewhere.await, before) {
+            (Some((reason, cache)), _) => Why {
+                text: format!("{reason} since {cache}"),
                 reason,
             },
-            None => "its result is no longer in the store".into(),
+            (None, None) => "first build of this step: the project has no earlier record".into(),
+            (None, Some(_)) => "first build of this step: no earlier record of it".into(),
         }
     }
 
@@ -204,7 +214,7 @@ impl History {
 }
 
 /// Returns the stage of a vertex, and which of the stage's vertices it is.
-fn place(plan: &Plan, index: Input) -> (&str, usize) {
+pub(super) fn place(plan: &Plan, index: Input) -> (&str, usize) {
     let stage = &plan.vertices[index].stage;
     let before = plan.vertices[..index].iter();
     (stage, before.filter(|it| it.stage == *stage).count())

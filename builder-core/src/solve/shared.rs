@@ -4,12 +4,12 @@ use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use super::SolveErrorKind;
-use super::history::History;
+use super::history::{History, place};
 use super::inputs::Inputs;
 use super::layers::image_layers;
 use super::retime;
 use super::scheduler::{Solved, id};
-use crate::cache::{Cache, Came, Key, Layer, Record};
+use crate::cache::{Cache, Came, Earlier, Key, Layer, Place, Record};
 use crate::digest::{DiffId, Digest};
 use crate::plan::{Input, MountSource, Op};
 use crate::progress::Event;
@@ -85,7 +85,20 @@ pub fn steps(inputs: &Inputs, solved: &Solved, mode: Mode) -> (Vec<Step>, usize)
             continue;
         };
         let content = record.key.filter(|content| *content != key);
+        let parts = record.key.and_then(|content| {
+            let (stage, ordinal) = place(plan, index);
+            let parts = cache.parts(&content)?;
+            let stage = stage.to_owned();
+            let key = content;
+            let place = Place {
+                stage,
+                ordinal,
+                key,
+            };
+            Some(Earlier { place, parts })
+        });
         steps.push(Step {
+            parts,
             keys: [Some(key), content].into_iter().flatten().collect(),
             name: plan.vertices[index].name.clone(),
             layers: record

@@ -119,7 +119,9 @@ async fn step_in_slot(
         }
     }
     inputs.events.emit(Event::Started { vertex: id(index) });
-    let why = history.why(inputs, index, &content, &job.shared.definitions);
+    let why = history
+        .why(inputs, index, &content, &job.shared.definitions)
+        .await;
     inputs.events.emit(Event::Missed {
         vertex: id(index),
         reason: why.text.clone(),

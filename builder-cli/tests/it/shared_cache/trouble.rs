@@ -89,7 +89,7 @@ fn a_bad_cache_costs_time_and_no_more() {
 }
 
 /// Writes a document into a layout that is a cache, in place of the config, with what names it.
-fn rewrite(dir: &Path, change: impl Fn(&mut Value)) {
+pub(super) fn rewrite(dir: &Path, change: impl Fn(&mut Value)) {
     let blob = |digest: &str| dir.join("blobs").join(digest.replace(':', "/"));
     let put = |value: &Value| {
         let bytes = value.to_string();
