@@ -1,6 +1,6 @@
 //! Archives: one tar, written from its start to its end.
 
-use std::fs;
+use std::fs::{self, File};
 use std::io::{BufWriter, Read, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
@@ -13,6 +13,7 @@ use crate::store::Blobs;
 
 pub(super) const LAYOUT: &str = r#"{"imageLayoutVersion":"1.0.0"}"#;
 const BUFFER_BYTES: usize = 256 << 10;
+const BLOCK: u64 = 512;
 
 /// Where an archive goes.
 pub enum Destination<'a> {
@@ -136,7 +137,7 @@ fn write<W: Write>(
     for blob in image.blobs() {
         let file = open(blobs, blob)?;
         let name = blob_name(blob);
-        append(&mut tar, &name, EntryType::Regular, blob.size, file).map_err(failed)?;
+        append_file(tar.get_mut(), &name, blob.size, file).map_err(failed)?;
     }
     let index = image.index();
     let documents = [
@@ -161,6 +162,27 @@ fn append<W: Write, R: Read>(
     size: u64,
     data: R,
 ) -> std::io::Result<()> {
+    tar.append(&header(name, kind, size)?, data)
+}
+
+/// Adds a blob in large pieces: `tar` itself takes those of 8 KiB.
+fn append_file<W: Write>(
+    out: &mut BufWriter<W>,
+    name: &str,
+    size: u64,
+    file: File,
+) -> std::io::Result<()> {
+    out.write_all(header(name, EntryType::Regular, size)?.as_bytes())?;
+    // A blob that shrinks meanwhile must not shift what follows.
+    if std::io::copy(&mut file.take(size), out)? != size {
+        return Err(std::io::ErrorKind::UnexpectedEof.into());
+    }
+    let padding = size.next_multiple_of(BLOCK) - size;
+    std::io::copy(&mut std::io::repeat(0).take(padding), out)?;
+    Ok(())
+}
+
+fn header(name: &str, kind: EntryType, size: u64) -> std::io::Result<Header> {
     let mut header = Header::new_ustar();
     header.set_path(name)?;
     header.set_entry_type(kind);
@@ -174,31 +196,5 @@ fn append<W: Write, R: Read>(
     header.set_mtime(0);
     header.set_size(size);
     header.set_cksum();
-    // A blob that shrinks meanwhile must not shift what follows.
-    let mut data = Exact { data, left: size };
-    tar.append(&header, &mut data)
-}
-
-/// Reads exactly `left` bytes, or fails.
-struct Exact<R> {
-    data: R,
-    left: u64,
-}
-
-impl<R: Read> Read for Exact<R> {
-    fn read(&mut self, buf: &mut [u8]) -> std::io::Result<usize> {
-        let max = usize::try_from(self.left)
-            .unwrap_or(usize::MAX)
-            .min(buf.len());
-        if max == 0 {
-            return Ok(0);
-        }
-        match self.data.read(&mut buf[..max])? {
-            0 => Err(std::io::ErrorKind::UnexpectedEof.into()),
-            n => {
-                self.left -= n as u64;
-                Ok(n)
-            }
-        }
-    }
+    Ok(header)
 }
