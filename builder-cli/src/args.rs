@@ -124,7 +124,7 @@ pub(crate) struct Inputs {
     /// Credentials for registries, besides those of podman and docker [env: REGISTRY_AUTH_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
-    /// Directory of certificates by host, as /etc/docker/certs.d is, which wins
+    /// Directory of certificates, for every host or by host as /etc/docker/certs.d has them, which wins
     #[arg(long, value_name = "DIR", alias = "cert-dir")]
     pub(crate) certs_dir: Option<PathBuf>,
     /// Where everything is kept [env: BUILDER_ROOT] [default: /var/lib/builder for root,

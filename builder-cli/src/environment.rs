@@ -169,7 +169,10 @@ impl Environment {
         let own = self.user_dir("XDG_CONFIG_HOME", ".config");
         let own = own.map(|dir| dir.join("containers/certs.d"));
         let system = ["/etc/containers/certs.d", "/etc/docker/certs.d"].map(PathBuf::from);
-        CertificateDirs(own.into_iter().chain(system).collect())
+        CertificateDirs {
+            by_host: own.into_iter().chain(system).collect(),
+            given: None,
+        }
     }
 
     /// Returns where programs are looked for.

@@ -21,7 +21,7 @@ pub(crate) struct RegistryArgs {
     /// Credentials for registries, besides those of podman and docker [env: REGISTRY_AUTH_FILE]
     #[arg(long, value_name = "FILE")]
     pub(crate) authfile: Option<PathBuf>,
-    /// Directory of certificates by host, as /etc/docker/certs.d is, which wins
+    /// Directory of certificates, for every host or by host as /etc/docker/certs.d has them, which wins
     #[arg(long, value_name = "DIR", alias = "cert-dir")]
     pub(crate) certs_dir: Option<PathBuf>,
     /// One more registries.conf, which wins [env: CONTAINERS_REGISTRIES_CONF]

@@ -94,7 +94,7 @@ pub(super) fn registries(
                 "--certs-dir {dir}: no such directory"
             )));
         }
-        certificates.0.insert(0, dir);
+        certificates.given = Some(dir);
     }
     Ok(ClientOptions {
         registries: Registries::load(&registries).map_err(wrong)?,

@@ -459,3 +459,11 @@ pub(crate) fn write_files(dir: &Path, files: &[(&str, &str)]) {
         fs::write(path, content).expect("write");
     }
 }
+
+/// Waits until the clock shows another second, which is what a time in a layer tells apart.
+pub(crate) fn another_second() {
+    let now = std::time::SystemTime::now();
+    let since = now.duration_since(std::time::UNIX_EPOCH).expect("now");
+    let rest = Duration::from_secs(1) - Duration::from_nanos(since.subsec_nanos().into());
+    std::thread::sleep(rest + Duration::from_millis(10));
+}

@@ -13,7 +13,11 @@ use super::trust::Pair;
 
 /// The directories, the user's own first. Nothing is read before a host is spoken to with TLS.
 #[derive(Debug, Clone, Default)]
-pub struct CertificateDirs(pub Vec<PathBuf>);
+pub struct CertificateDirs {
+    pub by_host: Vec<PathBuf>,
+    /// One whose files are for every host, as podman's `--cert-dir` has it; it may have hosts, too.
+    pub given: Option<PathBuf>,
+}
 
 /// What is there for one host.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -32,14 +36,21 @@ impl CertificateDirs {
         if host.is_empty() || host.contains('/') || host.starts_with('.') {
             return None;
         }
-        let mut entries = self
-            .0
-            .iter()
-            .find_map(|dir| fs::read_dir(dir.join(host)).ok())?
-            .flatten()
-            .map(|entry| entry.path())
-            .collect::<Vec<PathBuf>>();
-        entries.sort();
+        let list = |dir: PathBuf| -> Option<Vec<PathBuf>> {
+            let entries = fs::read_dir(dir).ok()?.flatten();
+            let mut paths: Vec<PathBuf> = entries.map(|entry| entry.path()).collect();
+            paths.sort();
+            Some(paths)
+        };
+        let given = self.given.iter();
+        let flat = given.clone().filter_map(|dir| list(dir.clone()));
+        let flat = flat.filter(|paths| paths.iter().any(|path| is_certificate(path)));
+        let by_host = |dir: &PathBuf| list(dir.join(host));
+        let entries = given
+            .clone()
+            .find_map(by_host)
+            .or_else(|| flat.into_iter().next())
+            .or_else(|| self.by_host.iter().find_map(by_host))?;
         let mut found = Certificates::default();
         for path in &entries {
             match path.extension().and_then(|it| it.to_str()) {
@@ -60,6 +71,11 @@ impl CertificateDirs {
         }
         Some(found)
     }
+}
+
+fn is_certificate(path: &Path) -> bool {
+    let extension = path.extension().and_then(|it| it.to_str());
+    matches!(extension, Some("crt" | "cert" | "key"))
 }
 
 impl Certificates {
@@ -155,7 +171,10 @@ mod tests {
             fs::create_dir_all(path.parent().expect("parent")).expect("mkdir");
             fs::write(path, "x").expect("write");
         }
-        let dirs = CertificateDirs(vec![own.clone(), system.clone()]);
+        let mut dirs = CertificateDirs {
+            by_host: vec![own.clone(), system.clone()],
+            given: None,
+        };
         let found = dirs.of("a.io").expect("found");
         assert_eq!(found.authorities, [own.join("a.io/ca.crt")]);
         let pair = (own.join("a.io/me.cert"), own.join("a.io/me.key"));
@@ -171,6 +190,16 @@ mod tests {
         assert!(error.contains("NAME.key"), "{error}");
         for host in ["", "..", "../own/a.io", "d.io"] {
             assert!(dirs.of(host).is_none(), "{host}");
+        }
+        // What is given wins: for a host, for every host, or not at all.
+        dirs.given = Some(system.clone());
+        let found = dirs.of("a.io").expect("found");
+        assert_eq!(found.authorities, [system.join("a.io/other.crt")]);
+        assert!(dirs.of("d.io").is_none());
+        fs::write(system.join("every.crt"), "x").expect("write");
+        for host in ["d.io", "e.io:5000"] {
+            let found = dirs.of(host).expect("found");
+            assert_eq!(found.authorities, [system.join("every.crt")]);
         }
     }
 }

@@ -90,7 +90,10 @@ fn client(registry: &Registry, dir: &std::path::Path, address: std::net::SocketA
             credential: Credential::of(USER, PASSWORD),
             others: Arc::new(NoCredentials),
         }),
-        certificates: CertificateDirs(vec![registry.certs_d(dir, address)]),
+        certificates: CertificateDirs {
+            by_host: vec![registry.certs_d(dir, address)],
+            given: None,
+        },
         ..impatient()
     })
 }
@@ -254,7 +257,10 @@ async fn passwords_and_certificates_count() {
     good.check_login(&host).await.expect("the right password");
     let with = |credential: Option<Credential>, certs: Vec<PathBuf>| {
         let mut options = ClientOptions {
-            certificates: CertificateDirs(certs),
+            certificates: CertificateDirs {
+                by_host: certs,
+                given: None,
+            },
             ..impatient()
         };
         if let Some(credential) = credential {
@@ -433,7 +439,10 @@ async fn a_large_blob_passes_the_store_by() {
     }
     let client = Client::new(ClientOptions {
         credentials,
-        certificates: CertificateDirs(vec![certs]),
+        certificates: CertificateDirs {
+            by_host: vec![certs],
+            given: None,
+        },
         ..impatient()
     });
     let mut random = Random(9);

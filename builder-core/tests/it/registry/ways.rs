@@ -75,7 +75,10 @@ fn options(registry: &Registry, dir: &Path, host: &str, proxies: Proxies) -> Cli
             credential: Credential::of(USER, PASSWORD),
             others: Arc::new(NoCredentials),
         }),
-        certificates: CertificateDirs(vec![dir.join("certs.d")]),
+        certificates: CertificateDirs {
+            by_host: vec![dir.join("certs.d")],
+            given: None,
+        },
         proxies,
         attempts: 2,
         ..impatient()
@@ -135,7 +138,10 @@ async fn a_proxy_is_used_unless_the_host_is_excepted() {
 
     // Plain HTTP, where the registry is marked insecure, is asked for in full.
     let mut insecure = options(&registry, dir.path(), HOST, proxies(""));
-    insecure.certificates = CertificateDirs(Vec::new());
+    insecure.certificates = CertificateDirs {
+        by_host: Vec::new(),
+        given: None,
+    };
     insecure.proxies.https = None;
     let conf = format!("[[registry]]\nlocation = '{HOST}'\ninsecure = true\n");
     let added = insecure.registries.add(Path::new("r.conf"), &conf);
