@@ -176,7 +176,7 @@ fn podman_is_sent_what_it_lacks_and_runs_it() {
 }
 
 /// Answers requests one by one: `answer` gets the head and the body.
-fn fake(
+pub(crate) fn fake(
     socket: &Path,
     requests: usize,
     answer: impl Fn(&str, &str) -> String + Send + 'static,

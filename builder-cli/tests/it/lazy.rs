@@ -1,11 +1,14 @@
 //! What no step looks at is not unpacked, and an output gets what it asked for.
 
 use std::fs;
+use std::io::Read;
 use std::path::Path;
 use std::process::Command;
 
+use crate::engines::fake;
 use crate::fixture::{self, Ran};
 use crate::outputs::{Registry, lacks};
+use crate::tree::Image;
 
 fn snapshots(store: &Path) -> usize {
     fs::read_dir(store.join("snapshots")).map_or(0, |items| items.count())
@@ -89,9 +92,15 @@ fn builder(store: &Path, command: &str, arguments: &[&str]) -> Ran {
 
 /// A registry with `base:1`, of one layer; returns that layer's digest.
 fn with_base(dir: &Path) -> (Registry, String) {
+    let dockerfile = "FROM scratch\nCOPY Dockerfile /dir/made\n";
+    let (registry, layers, _) = with_base_of(dir, dockerfile);
+    (registry, layers[0].clone())
+}
+
+/// A registry with `base:1`; returns the digests of its layers, and what they are uncompressed.
+fn with_base_of(dir: &Path, dockerfile: &str) -> (Registry, Vec<String>, Vec<String>) {
     let registry = Registry::start(dir);
     let context = dir.join("base");
-    let dockerfile = "FROM scratch\nCOPY Dockerfile /dir/made\n";
     fixture::write_files(&context, &[("Dockerfile", dockerfile)]);
     let name = format!("127.0.0.1:{}/base:1", registry.port);
     let place = context.display().to_string();
@@ -106,8 +115,10 @@ fn with_base(dir: &Path) -> (Registry, String) {
     let index = read(&out.join("index.json"));
     let digest = index["manifests"][0]["digest"].as_str().expect("a digest");
     let manifest = read(&out.join("blobs").join(digest.replace(':', "/")));
-    let layer = manifest["layers"][0]["digest"].as_str().expect("a layer");
-    (registry, layer.to_owned())
+    let layers = manifest["layers"].as_array().expect("layers");
+    let digest = |layer: &serde_json::Value| layer["digest"].as_str().map(str::to_owned);
+    let layers = layers.iter().filter_map(digest).collect();
+    (registry, layers, Image::open(&out, None).diff_ids())
 }
 
 #[test]
@@ -161,6 +172,74 @@ fn layers_of_a_base_stay_where_they_are_until_somebody_needs_them() {
     builder(&store, "save", &["-o", &archive, "upon:1"]).ok();
     assert_eq!(gets(), 2);
     builder(&temp.path().join("loaded"), "load", &["-i", &archive]).ok();
+}
+
+#[test]
+fn an_engine_is_asked_before_layers_of_a_base_are_fetched_for_it() {
+    if lacks("lazy/engine", &["docker-registry"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let mut noise = vec![0; 400_000];
+    let mut random = fs::File::open("/dev/urandom").expect("random bytes");
+    random.read_exact(&mut noise).expect("random bytes");
+    fs::create_dir(dir.join("base")).expect("mkdir");
+    for (name, bytes) in [("one", &noise[..]), ("two", &noise[50_000..])] {
+        fs::write(dir.join("base").join(name), bytes).expect("write");
+    }
+    let dockerfile = "FROM scratch\nCOPY one /\nCOPY two /\n";
+    let (registry, layers, diff_ids) = with_base_of(dir, dockerfile);
+    let context = dir.join("context");
+    let dockerfile = format!(
+        "FROM 127.0.0.1:{}/base:1\nCOPY --link file /x\n",
+        registry.port
+    );
+    fixture::write_files(&context, &[("Dockerfile", &dockerfile), ("file", "x")]);
+    let place = context.display().to_string();
+    for (case, podman, held, takes, fetched) in [
+        ("all", false, 2, true, [0, 0]),
+        ("some", false, 1, true, [0, 1]),
+        ("none", false, 0, true, [1, 1]),
+        ("podman", true, 1, true, [0, 1]),
+        // Layers that went away in between.
+        ("lost", false, 1, false, [1, 1]),
+    ] {
+        let before: Vec<usize> = layers.iter().map(|it| registry.gets(it)).collect();
+        let socket = dir.join(format!("{case}.sock"));
+        // version, info, list, the image of that name, the load; and once more where it was refused
+        let requests = if takes { 5 } else { 6 };
+        let shown = diff_ids[..held].to_vec();
+        let engine = fake(&socket, requests, move |head, _| {
+            let path = head.split(' ').nth(1).unwrap_or_default();
+            match path {
+                "/version" if podman => r#"{"Components":[{"Name":"Podman Engine"}]}"#.to_owned(),
+                "/images/json" => "[]".to_owned(),
+                "/images/app:1/json" => {
+                    serde_json::json!({"RootFS": {"Layers": shown}}).to_string()
+                }
+                path if path.starts_with("/images/load") && !takes => {
+                    r#"{"error":"no such layer"}"#.to_owned()
+                }
+                _ => "{}".to_owned(),
+            }
+        });
+        let mut command = Command::new(fixture::program());
+        command
+            .args(["build", "--load", "-t", "app:1", &place, "--root"])
+            .arg(dir.join(format!("store-{case}")))
+            .env("DOCKER_HOST", format!("unix://{}", socket.display()));
+        let ran = fixture::run(&mut command);
+        let sent = format!("({} of 3 layers sent)", 3 - held);
+        match takes {
+            true => assert!(ran.ok().stderr.contains(&sent), "{case}"),
+            false => assert!(ran.stderr.contains("no such layer"), "{}", ran.stderr),
+        }
+        engine.join().expect("the engine");
+        let gets = layers.iter().map(|it| registry.gets(it));
+        let gets: Vec<usize> = gets.zip(before).map(|(now, then)| now - then).collect();
+        assert_eq!(gets, fetched, "{case}");
+    }
 }
 
 #[test]

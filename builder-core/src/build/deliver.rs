@@ -18,7 +18,7 @@ use crate::export::{self, Destination, Finished};
 use crate::image::{ImageConfig, Index, Platform, Reference};
 use crate::layer::compression::Compression;
 use crate::progress::{Event, EventSink};
-use crate::solve::{Inputs, SolveError, Solved, result_tree};
+use crate::solve::{Inputs, SolveError, Solved, fetch_above, result_tree};
 use crate::store::Store;
 
 /// A plan that is solved.
@@ -228,13 +228,17 @@ impl Delivery<'_> {
             }
             (Output::Engine { at, .. }, Some(image)) => {
                 let image = self.alone(image, "an engine")?;
-                let loaded = export::load_into(&image, blobs, &|patience| connect(at, patience));
+                let connect = |patience| connect(at, patience);
+                let loaded =
+                    export::load_into(&image, blobs, &connect, &|held| self.fetch_above(held));
                 let loaded = loaded.map_err(|error| match error {
-                    export::ExportError::Connect(source) => BuildError::Engine {
-                        engine: at.to_string(),
-                        source,
-                    },
-                    error => error.into(),
+                    BuildError::Export(export::ExportError::Connect(source)) => {
+                        BuildError::Engine {
+                            engine: at.to_string(),
+                            source,
+                        }
+                    }
+                    error => error,
                 })?;
                 let export::Loaded { said, sent, layers } = loaded;
                 Ok(format!(
@@ -261,6 +265,17 @@ impl Delivery<'_> {
             }
             _ => Ok(String::new()),
         }
+    }
+
+    /// Has the layers of the one image in the store, but for its `held` lowest ones. Blocks while they come.
+    fn fetch_above(&self, held: usize) -> Result<(), BuildError> {
+        let Solution { inputs, solved, .. } = &self.solutions[0];
+        tokio::runtime::Handle::current().block_on(async {
+            tokio::select! {
+                fetched = fetch_above(inputs, solved, held) => fetched.map_err(self.fail),
+                () = inputs.cancel.cancelled() => Err(BuildError::Cancelled),
+            }
+        })
     }
 
     /// Returns the one image that `place` can hold; attestations stay behind, which is said.

@@ -147,17 +147,21 @@ impl std::fmt::Display for Engine {
 }
 
 impl Output {
-    /// Which layers it reads, rather than name them or have a registry mount them.
+    /// Which layers it reads, rather than name them or have a registry mount them. Those that an engine lacks are known when it
+    /// has been asked, and fetched then.
     pub(super) fn reads(&self) -> Reads {
         match self {
             Output::Store { .. } | Output::Local { .. } | Output::Tar { .. } => Reads::Nothing,
-            Output::Registry { image } if image.force_compression => Reads::All,
-            Output::Registry { image } if image.compression == Compression::None => Reads::Nothing,
-            Output::Registry { .. } => Reads::Uncompressed,
+            Output::Registry { image } | Output::Engine { image, .. } => {
+                match (image.force_compression, image.compression) {
+                    (true, _) => Reads::All,
+                    (false, Compression::None) => Reads::Nothing,
+                    (false, _) => Reads::Uncompressed,
+                }
+            }
             Output::OciArchive { .. }
             | Output::OciDirectory { .. }
-            | Output::DockerArchive { .. }
-            | Output::Engine { .. } => Reads::All,
+            | Output::DockerArchive { .. } => Reads::All,
         }
     }
 

@@ -33,7 +33,7 @@ mod tests;
 pub use archive::{Destination, docker_archive, oci_archive, save_docker, save_oci};
 pub use compressor::{Compressor, LayerWriter};
 pub use directory::{oci_directory, save_directory};
-pub use engine::{Connect, Loaded, Wire, load_into};
+pub use engine::{Connect, Fetch, Loaded, Wire, load_into};
 pub use error::ExportError;
 pub use finished::{Finished, Selection};
 pub use tree::{Placed, Unset, local_directory, tree_archive};

@@ -54,7 +54,7 @@ pub use force::{Forced, NoCache, forced};
 pub use inputs::{ContextDir, Inputs, Origin, Reads, SolveOptions};
 pub use layers::image_layers;
 pub use remotes::Fetched;
-pub use result::{fetch_layers, result_tree};
+pub use result::{fetch_above, fetch_layers, result_tree};
 pub use run_step::{FailedStep, SecretUse, SshKey, SshKeyError, SshSource, SshUse, pack_mount};
 pub(crate) use run_step::{
     LOCK as FAILED_STEP_LOCK, directory as failed_step_directory, forget as forget_failed_step,

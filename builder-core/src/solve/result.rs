@@ -28,6 +28,18 @@ pub async fn fetch_layers(inputs: &Arc<Inputs>, solved: &Solved) -> Result<(), S
     fetch_all(inputs, &layers).await
 }
 
+/// Has the layers of a result in the store, but for its `held` lowest ones.
+///
+/// # Errors
+/// A layer that cannot be fetched.
+pub async fn fetch_above(
+    inputs: &Arc<Inputs>,
+    solved: &Solved,
+    held: usize,
+) -> Result<(), SolveError> {
+    fetch_all(inputs, &solved.layers[held..]).await
+}
+
 /// Has layers in the store, wherever they come from.
 pub(super) async fn fetch_all(inputs: &Arc<Inputs>, layers: &[Layer]) -> Result<(), SolveError> {
     let vertex = id(inputs.plan.target.unwrap_or_default());

@@ -46,15 +46,20 @@ pub struct Loaded {
 /// Makes connections to an engine, one a request, on which no byte for so long is an error.
 pub type Connect<'a> = &'a dyn Fn(Duration) -> io::Result<Box<dyn Wire>>;
 
-/// Loads `image` into the engine that `connect` leads to.
+/// Has the layers of an image in the store that stand above its so many lowest ones.
+pub type Fetch<'a, E> = &'a dyn Fn(usize) -> Result<(), E>;
+
+/// Loads `image` into the engine that `connect` leads to. Layers that are not in the store yet are asked of `fetch` once it is
+/// known which of them the engine has.
 ///
 /// # Errors
-/// As [`docker_archive`](super::docker_archive); what the engine refuses.
-pub fn load_into(
+/// As [`docker_archive`](super::docker_archive); what the engine refuses; that of `fetch`.
+pub fn load_into<E: From<ExportError>>(
     image: &Finished,
     blobs: &Blobs,
     connect: Connect<'_>,
-) -> Result<Loaded, ExportError> {
+    fetch: Fetch<'_, E>,
+) -> Result<Loaded, E> {
     let engine = Engine { connect };
     let kind = held::kind(&engine.get("/version")?, &engine.get("/info")?);
     let layers = engine.layers(image, blobs)?;
@@ -62,8 +67,10 @@ pub fn load_into(
         Kind::Containerd => 0,
         Kind::Docker | Kind::Podman => engine.held(image, &layers)?,
     };
+    fetch(held)?;
     let said = match engine.load(kind, image, held, blobs) {
         Err(ExportError::Engine { .. }) if held > 0 => {
+            fetch(0)?;
             return Ok(Loaded {
                 said: engine.load(kind, image, 0, blobs)?,
                 sent: layers.len(),
