@@ -5,10 +5,13 @@
 
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 
+use builder_core::attest::provenance::Options as InMetadata;
 use builder_core::image::Reference;
+use builder_core::progress::Event;
+use builder_core::sandbox::Isolation;
 use builder_core::solve::SolveErrorKind;
 use builder_core::{Build, BuildError, Image, Output, sandbox};
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -77,6 +80,27 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         dests.push(output.place());
         build = build.output(output);
     }
+    let told = Told {
+        mode,
+        quiet,
+        explain,
+        iidfile,
+        metadata_file,
+        reference: format!("default/default/{id}"),
+        in_metadata,
+        dests,
+    };
+    // To enter namespaces takes an ordinary user as long as finding everything.
+    if isolation == Isolation::Auto
+        && !rustix::process::geteuid().is_root()
+        && build.may_be_found()
+        && let Some(code) = sandbox::apart(|| found(&build, &told))
+    {
+        return match code {
+            0 => Ok(()),
+            code => Err(Failure::Command(code)),
+        };
+    }
     let standing = sandbox::enter_by(isolation).map_err(Failure::Enter)?;
     let build = build.standing(&standing);
 
@@ -97,7 +121,7 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         Err(Failure::Build(error)) => matches!(**error, BuildError::Solve(_)),
         Err(_) => false,
     };
-    if explain
+    if told.explain
         && solved
         && let Some(last) = build.last()?
     {
@@ -118,15 +142,29 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         Err(_) if interrupted.load(Ordering::SeqCst) => return Err(Failure::Interrupted),
         result => result?,
     };
-    if let Some(file) = metadata_file {
-        let text = format!(
-            "{:#}\n",
-            image.metadata(&format!("default/default/{id}"), in_metadata.as_ref())
-        );
-        std::fs::write(&file, text)
-            .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
+    told.write(&image)?;
+    told.tell(&image)
+}
+
+/// Has the image where nothing must be done for it, and tells; the exit code.
+fn found(build: &Build, told: &Told) -> Option<u8> {
+    let events: Arc<Mutex<Vec<Event>>> = Arc::default();
+    let image = super::runtime()
+        .ok()?
+        .block_on(build.clone().look(events.clone()))?;
+    told.write(&image).ok()?;
+    let reporter = Reporter::start(told.mode);
+    let sink = reporter.sink();
+    let events = events.lock().ok()?.split_off(0);
+    events.into_iter().for_each(|event| sink.emit(event));
+    drop(sink);
+    reporter.finish();
+    if told.explain
+        && let Ok(Some(last)) = build.last()
+    {
+        render::note(&render::explain::text(&last));
     }
-    finish(&image, &dests, mode, quiet, iidfile)
+    Some(u8::from(told.tell(&image).is_err()))
 }
 
 /// Says before the build what would only be found after it.
@@ -324,41 +362,62 @@ async fn either(one: &mut Signal, other: &mut Signal) {
     }
 }
 
-/// Tells what was made.
-fn finish(
-    image: &Image,
-    dests: &[String],
+/// What is told of an image that was made, and where.
+struct Told {
     mode: Mode,
     quiet: bool,
+    explain: bool,
     iidfile: Option<PathBuf>,
-) -> Result<(), Failure> {
-    // An index has no config: its own digest is what names it, as with buildx.
-    let id = image.id();
-    if let Some(file) = iidfile {
-        std::fs::write(&file, id.to_string())
-            .map_err(|error| Failure::Io(format!("cannot write {}: {error}", file.display())))?;
-    }
-    if quiet {
-        return render::result(&format!("{id}\n"));
-    }
-    if matches!(mode, Mode::Plain { .. } | Mode::Tty { .. }) {
-        let mut text = match &image.stored.index {
-            Some(index) => format!("index    {}\n", index.digest),
-            None => format!("image    {id}\nmanifest {}\n", image.stored.manifest.digest),
+    metadata_file: Option<PathBuf>,
+    /// Of the build, as buildx has it.
+    reference: String,
+    in_metadata: Option<InMetadata>,
+    dests: Vec<String>,
+}
+
+impl Told {
+    /// Writes the files that were asked for.
+    fn write(&self, image: &Image) -> Result<(), Failure> {
+        let failed = |file: &Path| {
+            let file = file.display().to_string();
+            move |error| Failure::Io(format!("cannot write {file}: {error}"))
         };
-        for (output, dest) in image.outputs.iter().zip(dests) {
-            // What is pushed has been told by its name.
-            if let Some(finished) = output
-                && !dest.is_empty()
-            {
-                let word = match finished.index {
-                    Some(_) => "index   ",
-                    None => "manifest",
-                };
-                text += &format!("{word} {} in {dest}\n", finished.top().digest);
-            }
+        if let Some(file) = &self.metadata_file {
+            let metadata = image.metadata(&self.reference, self.in_metadata.as_ref());
+            std::fs::write(file, format!("{metadata:#}\n")).map_err(failed(file))?;
         }
-        render::note(&text);
+        if let Some(file) = &self.iidfile {
+            // An index has no config: its own digest is what names it, as with buildx.
+            std::fs::write(file, image.id().to_string()).map_err(failed(file))?;
+        }
+        Ok(())
     }
-    Ok(())
+
+    /// Tells what was made.
+    fn tell(&self, image: &Image) -> Result<(), Failure> {
+        let id = image.id();
+        if self.quiet {
+            return render::result(&format!("{id}\n"));
+        }
+        if matches!(self.mode, Mode::Plain { .. } | Mode::Tty { .. }) {
+            let mut text = match &image.stored.index {
+                Some(index) => format!("index    {}\n", index.digest),
+                None => format!("image    {id}\nmanifest {}\n", image.stored.manifest.digest),
+            };
+            for (output, dest) in image.outputs.iter().zip(&self.dests) {
+                // What is pushed has been told by its name.
+                if let Some(finished) = output
+                    && !dest.is_empty()
+                {
+                    let word = match finished.index {
+                        Some(_) => "index   ",
+                        None => "manifest",
+                    };
+                    text += &format!("{word} {} in {dest}\n", finished.top().digest);
+                }
+            }
+            render::note(&text);
+        }
+        Ok(())
+    }
 }

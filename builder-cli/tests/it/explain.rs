@@ -109,7 +109,32 @@ const CASES: &[Case] = &[
         what: "an argument's default",
         edit: |dir| replace(dir, "FLAVOUR=plain", "FLAVOUR=poor"),
         args: &[],
-        reason: "build arg FLAVOUR changed from `rich` to `poor`",
+        // compared with the last build of the same args, not with the one in between
+        reason: "build arg FLAVOUR changed from `plain` to `poor`",
+    },
+    Case {
+        what: "other args again",
+        edit: |_| {},
+        args: &["--build-arg", "FLAVOUR=gold"],
+        reason: "build arg FLAVOUR changed from `poor` to `gold`",
+    },
+    Case {
+        what: "a mounted file, after a build with other args",
+        edit: |dir| fs::write(dir.join("tools/make.sh"), "echo third\n").expect("write"),
+        args: &[],
+        reason: "tools/make.sh changed (content)",
+    },
+    Case {
+        what: "the same, with those args",
+        edit: |_| {},
+        args: &["--build-arg", "FLAVOUR=gold"],
+        reason: "tools/make.sh changed (content)",
+    },
+    Case {
+        what: "without them: found",
+        edit: |_| {},
+        args: &[],
+        reason: "",
     },
     Case {
         what: "a variable",

@@ -30,6 +30,7 @@
 //! | `call`        | every folder of `testdata/call/`: answers as text and as JSON              |
 //! | `check`       | remarks in every format, exit codes, mends                                 |
 //! | `hostile_contexts` | contexts and Dockerfiles that are clumsy or mean                           |
+//! | `found`       | a build that finds everything enters no namespaces                         |
 //! | `full_disk`   | disks that are full or read-only are named, and nothing half-written stays  |
 //! | `lazy`        | what no step looks at is not unpacked; forced compression reaches a base    |
 //! | `differential` | every folder of `testdata/differential/`: buildah makes the same trees       |
@@ -65,6 +66,7 @@ mod escape;
 mod explain;
 mod exports;
 mod fixture;
+mod found;
 mod front;
 mod full_disk;
 mod hostile_contexts;

@@ -14,6 +14,8 @@ pub(super) struct Bases {
     pub(super) store: Store,
     pub(super) client: Client,
     pub(super) named: BTreeMap<String, NamedSource>,
+    /// No registry is asked.
+    pub(super) only_here: bool,
 }
 
 impl Bases {
@@ -45,13 +47,12 @@ impl Bases {
         platform: &Platform,
     ) -> Result<Resolved, RegistryError> {
         // What was built here under this name wins, as an image of the engine does for Docker.
-        let blobs = self.store.blobs();
         let Some(local) = self.local_name(reference)? else {
-            return self.client.resolve(reference, platform, blobs).await;
+            return self.elsewhere(reference, platform).await;
         };
         // What is here may be for another platform: a pull keeps one.
         let lacking = match resolve_held(&local, platform, &self.store) {
-            Ok(None) => return self.client.resolve(reference, platform, blobs).await,
+            Ok(None) => return self.elsewhere(reference, platform).await,
             Ok(Some(found)) => {
                 let there = found.config.platform();
                 if there.os.is_empty() || platform.runs(&there) {
@@ -69,8 +70,21 @@ impl Bases {
             ) => error,
             Err(error) => return Err(error),
         };
-        let elsewhere = self.client.resolve(reference, platform, blobs).await;
+        let elsewhere = self.elsewhere(reference, platform).await;
         elsewhere.map_err(|_| lacking)
+    }
+
+    async fn elsewhere(
+        &self,
+        reference: &Reference,
+        platform: &Platform,
+    ) -> Result<Resolved, RegistryError> {
+        if self.only_here {
+            let what = reference.familiar();
+            return Err(RegistryError::NotHere { what });
+        }
+        let blobs = self.store.blobs();
+        self.client.resolve(reference, platform, blobs).await
     }
 
     /// Returns the name under which the store has the image: as it is, or what a short name stands for.

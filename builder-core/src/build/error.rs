@@ -111,6 +111,9 @@ pub enum BuildError {
     DebugBusy,
     #[error("the failed step cannot be looked at: {0}")]
     Debug(#[source] std::io::Error),
+    /// Not all of it is there, and nothing is to be done: see [`Build::look`](super::Build::look).
+    #[error("not all of the build is in the cache")]
+    NotFound,
     #[error("the build was cancelled")]
     Cancelled,
 }

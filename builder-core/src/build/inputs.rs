@@ -14,7 +14,6 @@ use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
 use crate::sandbox::Rung;
 use crate::share::Mode;
-use crate::snapshot::{Copied, Overlay, Snapshotter};
 use crate::solve::{Inputs, Reads, SolveOptions};
 
 const HOSTNAME: &str = "buildkitsandbox";
@@ -31,25 +30,12 @@ impl Build {
             store,
             standing,
             shared,
+            snapshots,
             deadline,
             ..
         } = round;
         let contexts = self.context_dirs();
-        let tmp = store.tmp_dir().join("snapshots");
         let rootless = standing.is_some_and(|standing| standing.rootless);
-        let single = standing.is_some_and(|standing| standing.rung == Rung::SingleId);
-        let snapshots: Arc<dyn Snapshotter> = match standing {
-            Some(standing) if !standing.overlay => {
-                let form = if single { "single" } else { "copied" };
-                let copied = Copied::new(&store.snapshots_dir_of(form), &tmp)?;
-                Arc::new(copied.remembering(single))
-            }
-            _ if single => {
-                let overlay = Overlay::new(&store.snapshots_dir_of("single"), &tmp, true)?;
-                Arc::new(overlay.remembering(true))
-            }
-            _ => Arc::new(Overlay::new(&store.snapshots_dir(), &tmp, rootless)?),
-        };
         let resolv_conf = match &self.resolv_conf {
             Some(bytes) => bytes.clone(),
             // A machine without the file has no name service to offer.
@@ -65,7 +51,7 @@ impl Build {
             secrets: self.secrets.clone(),
             ssh: self.ssh.clone(),
             store: store.clone(),
-            snapshots,
+            snapshots: snapshots.clone(),
             compressor: Compressor::new(
                 store.clone(),
                 self.outputs
@@ -81,9 +67,11 @@ impl Build {
             options: SolveOptions {
                 jobs: self.jobs,
                 no_cache: self.no_cache.all,
+                only_found: self.only_found,
                 all_leave: self.cache_to.iter().any(|to| to.mode == Mode::Max),
                 forced: BTreeSet::new(),
                 project: self.project(),
+                variant: self.variant(),
                 hostname: HOSTNAME.to_owned(),
                 resolv_conf,
                 hosts: self.steps.hosts_file(),

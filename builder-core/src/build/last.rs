@@ -4,10 +4,22 @@ use std::path::Path;
 
 use super::error::BuildError;
 use super::request::Build;
-use crate::cache::{Cache, LastBuild};
+use crate::cache::{Cache, KeyHasher, LastBuild};
 use crate::store::Store;
 
 impl Build {
+    /// Names what is asked of a project; empty where nothing is said.
+    pub(super) fn variant(&self) -> String {
+        let (args, target) = (&self.plan.build_args, &self.plan.target);
+        if args.is_empty() && target.is_none() {
+            return String::new();
+        }
+        let mut key = KeyHasher::new("variant/1");
+        key.list("args", args.iter().flat_map(|(name, value)| [name, value]));
+        key.list("target", target);
+        key.finish().digest.hex()[..16].to_owned()
+    }
+
     /// Names what is built, for comparing it with what it was last time: the context, and the Dockerfile.
     pub(super) fn project(&self) -> String {
         let absolute = |path: &Path| path.canonicalize().unwrap_or_else(|_| path.to_owned());

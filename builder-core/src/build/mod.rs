@@ -22,6 +22,7 @@ mod inputs;
 mod labelled;
 mod last;
 mod logs;
+mod look;
 mod metadata;
 mod output;
 mod planned;
@@ -31,6 +32,7 @@ mod remark;
 mod request;
 mod run;
 mod share;
+mod snapshots;
 mod steps;
 
 pub use annotations::{Annotation, AnnotationError, Level};

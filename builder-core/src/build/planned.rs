@@ -54,6 +54,7 @@ impl Build {
             store: store.clone(),
             client: Client::new(self.client.clone()),
             named: self.named.clone(),
+            only_here: self.only_found,
         };
         let (plan, bases) = self.plan_ast(&ast, &bases, &file, &text).await?;
         Ok(Planned {

@@ -53,6 +53,8 @@ pub struct Build {
     pub(super) resolv_conf: Option<Vec<u8>>,
     pub(super) steps: Steps,
     pub(super) cancel: CancellationToken,
+    /// Nothing is run or fetched; see `look`.
+    pub(super) only_found: bool,
     /// Contexts from elsewhere, once they are here; the main one under `None`.
     pub(super) prepared: BTreeMap<Option<String>, Prepared>,
 }
@@ -86,6 +88,7 @@ impl Build {
             resolv_conf: None,
             steps: Steps::default(),
             cancel: CancellationToken::new(),
+            only_found: false,
             prepared: BTreeMap::new(),
         }
     }

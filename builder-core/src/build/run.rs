@@ -9,11 +9,13 @@ use super::attested::{gather, now};
 use super::deliver::{Delivery, Solution};
 use super::error::{BuildError, located};
 use super::labelled::Labelled;
+use super::look::fetches;
 use super::output::Output;
 use super::planned::Planned;
 use super::push::{self, push_all};
 use super::request::Build;
 use super::share::{self, Sharing};
+use super::snapshots::Snapshots;
 use crate::attest::provenance::Facts;
 use crate::cache::{Cache, Policy};
 use crate::export::Finished;
@@ -50,6 +52,7 @@ pub(super) struct Round<'a> {
     pub(super) store: &'a Store,
     pub(super) standing: Option<&'a Standing>,
     pub(super) shared: &'a Arc<Imports>,
+    pub(super) snapshots: &'a Arc<Snapshots>,
     pub(super) deadline: Option<(Instant, Duration)>,
     is_first: bool,
     many: bool,
@@ -85,7 +88,7 @@ impl Build {
         }
     }
 
-    async fn run_to_end(
+    pub(super) async fn run_to_end(
         mut self,
         events: Arc<dyn EventSink>,
         deadline: Option<(Instant, Duration)>,
@@ -98,14 +101,16 @@ impl Build {
         push::check(&self.outputs, &names)?;
         let store = self.open_store()?;
         crate::solve::forget_failed_step(&store);
-        let events = super::logs::recorded(store.root(), events);
-        let standing = self.settled(&store)?;
-        if let Some(standing) = &standing {
-            events.emit(Event::Isolation {
-                rung: standing.rung.name().to_owned(),
-                reason: standing.reason.clone(),
-            });
+        if self.only_found && !self.was_built(&store) {
+            return Err(BuildError::NotFound);
         }
+        let events = match self.only_found {
+            true => events,
+            false => super::logs::recorded(store.root(), events),
+        };
+        let standing = self.standing.clone();
+        let snapshots = Snapshots::new(store.clone(), standing.clone(), events.clone())?;
+        let snapshots = Arc::new(snapshots);
         let shared = share::read(&self, &store, &events);
         let cancel = self.cancel.clone();
         self = tokio::select! {
@@ -130,6 +135,7 @@ impl Build {
                 store: &store,
                 standing: standing.as_ref(),
                 shared: &shared,
+                snapshots: &snapshots,
                 deadline,
                 is_first: solutions.is_empty(),
                 many,
@@ -213,6 +219,9 @@ impl Build {
             planned = self.plan_in(store) => planned?,
             () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
         };
+        if self.only_found && fetches(&planned.plan) {
+            return Err(BuildError::NotFound);
+        }
         let cancel = self.cancel.clone();
         tokio::select! {
             had = self.have_named(&planned.plan, store) => had?,
@@ -260,15 +269,6 @@ impl Build {
             attested: self.attested.clone(),
             sbom: None,
         })
-    }
-
-    /// Finds out which rung the store's file system allows.
-    fn settled(&self, store: &Store) -> Result<Option<Standing>, BuildError> {
-        let Some(mut standing) = self.standing.clone() else {
-            return Ok(None);
-        };
-        standing.settle(store.tmp_dir())?;
-        Ok(Some(standing))
     }
 }
 

@@ -8,6 +8,7 @@
 //!
 //! All of it is read on a miss alone. A build that finds everything writes nothing but, where it differs, the first.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -63,8 +64,11 @@ pub struct StepReport {
 pub struct LastBuild {
     /// Context and Dockerfile.
     pub project: String,
+    /// Names what was asked of them: build args, target.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
     pub steps: Vec<StepReport>,
-    /// Places of earlier builds that this one did not come by: other targets.
+    /// Places of earlier builds that this one did not come by: other variants, other targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub earlier: Vec<Place>,
 }
@@ -75,6 +79,9 @@ pub struct Place {
     pub stage: String,
     pub ordinal: usize,
     pub key: Digest,
+    /// Of the build that used it.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub variant: String,
 }
 
 /// A key of an earlier build, with its parts.
@@ -86,6 +93,8 @@ pub struct Earlier {
 
 /// Of a Dockerfile with very many stages the oldest places are forgotten.
 const PLACES: usize = 500;
+/// Of a project that is built with other args each time the oldest builds are.
+const VARIANTS: usize = 8;
 
 pub(super) const BUILDS: &str = "builds";
 pub(super) const PARTS: &str = "parts";
@@ -106,19 +115,32 @@ impl LastBuild {
                 stage: step.stage.clone(),
                 ordinal: step.ordinal,
                 key: step.key?,
+                variant: self.variant.clone(),
             })
         });
         steps.chain(self.earlier.iter().cloned()).collect()
     }
 
-    /// Takes over the places of `before` that this build did not come by.
+    /// Takes over the places of `before` that this build did not come by, and those of other variants: a build with other
+    /// args is no reason to forget how it was with these.
     pub fn keep_places(&mut self, before: &LastBuild) {
         let own = self.places();
         let is_new = |place: &Place| {
             let at = |it: &Place| it.stage == place.stage && it.ordinal == place.ordinal;
-            !own.iter().any(at)
+            place.variant != self.variant || !own.iter().any(at)
+        };
+        let mut variants = Vec::new();
+        let mut is_recent = |place: &Place| {
+            if !variants.contains(&place.variant) {
+                variants.push(place.variant.clone());
+            }
+            variants
+                .iter()
+                .take(VARIANTS)
+                .any(|it| *it == place.variant)
         };
         let places = before.places().into_iter().filter(is_new);
+        let places = places.filter(|it| is_recent(it));
         self.earlier = places.take(PLACES).collect();
     }
 }
@@ -190,10 +212,14 @@ impl Cache {
 
     /// Returns what the keys of a build were made from; what is not there any more is left out.
     pub fn earlier(&self, build: &LastBuild) -> Vec<Earlier> {
+        let mut read: HashMap<Digest, Option<Parts>> = HashMap::new();
         let places = build.places().into_iter();
         places
             .filter_map(|place| {
-                let parts = self.parts(&place.key)?;
+                let parts = read
+                    .entry(place.key)
+                    .or_insert_with(|| self.parts(&place.key));
+                let parts = parts.clone()?;
                 Some(Earlier { place, parts })
             })
             .collect()

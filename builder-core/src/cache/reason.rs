@@ -110,31 +110,39 @@ pub fn explain(before: &Parts, now: &Parts) -> Option<Reason> {
     (reason.count > 0).then_some(reason)
 }
 
-/// Returns the earlier key that is nearest to `now`, which is used at `stage` and `ordinal`.
+/// Returns the earlier key that is nearest to `now`, which is used at `stage` and `ordinal` of a build of `variant`.
 ///
 /// A step that does the same is the same step, wherever it stood. Else it is the one that stood at the same place, or the
-/// most alike of its stage, if that is not one of `claimed`, the steps of today: then this step is a new one.
+/// most alike of its stage, if that is not one of `claimed`, the steps of today: then this step is a new one. Other variants are
+/// looked at where this one has nothing of the kind.
 pub fn nearest<'a>(
     earlier: &'a [Earlier],
     now: &Parts,
     stage: &str,
     ordinal: usize,
+    variant: &str,
     claimed: &[&Parts],
 ) -> Option<&'a Earlier> {
     let same_kind: Vec<&Earlier> = earlier
         .iter()
         .filter(|it| it.parts.domain == now.domain)
         .collect();
-    let distance = |it: &Earlier| (it.place.stage != stage, it.place.ordinal.abs_diff(ordinal));
+    let distance = |it: &Earlier| {
+        let away = it.place.ordinal.abs_diff(ordinal);
+        (it.place.stage != stage, it.place.variant != variant, away)
+    };
     let own = identity(now);
     let doing_the_same = same_kind.iter().filter(|it| identity(&it.parts) == own);
     if let Some(same) = doing_the_same.min_by_key(|it| distance(it)) {
         return Some(same);
     }
     let claimed: Vec<_> = claimed.iter().map(|parts| identity(parts)).collect();
+    let is_own = |it: &Earlier| it.place.stage == stage && it.place.variant == variant;
+    let has_own = same_kind.iter().any(|it| is_own(it));
     let free = same_kind
         .into_iter()
-        .filter(|it| it.place.stage == stage && !claimed.contains(&identity(&it.parts)));
+        .filter(|it| it.place.stage == stage && (!has_own || is_own(it)))
+        .filter(|it| !claimed.contains(&identity(&it.parts)));
     free.max_by_key(|it| {
         let alike = likeness(&it.parts, now);
         (
@@ -235,6 +243,7 @@ mod tests {
                 stage: "s".to_owned(),
                 ordinal,
                 key: crate::digest::Digest::of(b""),
+                variant: String::new(),
             },
             parts,
         };
@@ -254,7 +263,7 @@ mod tests {
             (&d, 1, vec![&a, &d, &c], Some(1)),
             (&d, 5, vec![&a, &d, &c], Some(1)),
         ] {
-            let found = nearest(&earlier, now, "s", ordinal, &today);
+            let found = nearest(&earlier, now, "s", ordinal, "", &today);
             assert_eq!(found.map(|it| it.place.ordinal), expected);
         }
     }

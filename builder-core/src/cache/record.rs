@@ -1,5 +1,8 @@
 //! Records: from a key to a result, kept in the store.
 
+use std::collections::HashSet;
+use std::sync::{Arc, Mutex, PoisonError};
+
 use crate::digest::{ContentDigest, DiffId, Digest};
 use crate::image::Descriptor;
 use crate::store::{Store, StoreError};
@@ -52,11 +55,16 @@ pub(super) const RETIMED: &str = "retimed";
 #[derive(Debug, Clone)]
 pub struct Cache {
     pub(super) store: Store,
+    /// Blobs that were there, and stay: the records of a build name the same ones again and again.
+    there: Arc<Mutex<HashSet<(Digest, u64)>>>,
 }
 
 impl Cache {
     pub fn new(store: Store) -> Self {
-        Cache { store }
+        Cache {
+            store,
+            there: Arc::default(),
+        }
     }
 
     /// Returns the record of `key`, if all that it refers to is there or can be fetched. It stays while the store is open.
@@ -117,11 +125,19 @@ impl Cache {
     }
 
     pub(super) fn is_there(&self, layer: &Layer) -> bool {
-        layer.origin.is_some()
-            || self
-                .store
-                .blobs()
-                .has_sized(&layer.blob.digest, layer.blob.size)
+        if layer.origin.is_some() {
+            return true;
+        }
+        let blob = (layer.blob.digest, layer.blob.size);
+        let there = || self.there.lock().unwrap_or_else(PoisonError::into_inner);
+        if there().contains(&blob) {
+            return true;
+        }
+        let found = self.store.blobs().has_sized(&blob.0, blob.1);
+        if found {
+            there().insert(blob);
+        }
+        found
     }
 }
 

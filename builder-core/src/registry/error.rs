@@ -148,6 +148,8 @@ pub enum RegistryError {
     },
     #[error("{what} is an index in an index in an index: nobody needs that")]
     TooDeep { what: String },
+    #[error("{what} is not in the store, and no registry is to be asked")]
+    NotHere { what: String },
     #[error("cannot set up TLS: {0}")]
     Tls(String),
     #[error(transparent)]

@@ -197,8 +197,14 @@ impl Layout {
         })
     }
 
-    /// Reads a document by its digest, verified, into the store.
+    /// Reads a document by its digest, verified, into the store, unless it is there.
     fn blob(&mut self, digest: Digest, max: u64, blobs: &Blobs) -> Result<Vec<u8>, RegistryError> {
+        if let Some(size) = blobs.size(&digest)
+            && blobs.has_sized(&digest, size)
+            && let Ok(bytes) = blobs.read(&digest, max)
+        {
+            return Ok(bytes);
+        }
         let name = blob_name(&digest);
         self.import(&name, Some(digest), blobs)?;
         Ok(blobs.read(&digest, max)?)

@@ -41,6 +41,7 @@
 //!
 //! Not here: user-mode networking, looking up users by name.
 
+mod apart;
 mod asks;
 mod cgroup;
 mod cgroup_plan;
@@ -73,6 +74,7 @@ mod stand_in;
 mod stub;
 mod user_namespace;
 
+pub use apart::apart;
 pub use asks::Asks;
 pub use cgroup::try_limits;
 pub use doctor::{Diagnosis, DoctorError, Missed, examine};

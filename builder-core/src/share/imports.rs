@@ -217,7 +217,7 @@ impl Imports {
     ) -> Option<(Reason, &str)> {
         let masked = Masked::of(now);
         self.earlier().await.iter().find_map(|(name, earlier)| {
-            let nearest = nearest(earlier, &masked.0, stage, ordinal, claimed)?;
+            let nearest = nearest(earlier, &masked.0, stage, ordinal, "", claimed)?;
             Some((masked.explain(&nearest.parts)?, name.as_str()))
         })
     }

@@ -97,6 +97,7 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<Earlier>> {
                 stage: step.stage,
                 ordinal: step.ordinal,
                 key: step.key,
+                variant: String::new(),
             },
         })
     });
@@ -174,6 +175,7 @@ mod tests {
                 stage: "build".to_owned(),
                 ordinal: 2,
                 key: Digest::of(value.as_bytes()),
+                variant: String::new(),
             },
             parts: Parts {
                 domain: "run/2".to_owned(),

@@ -59,6 +59,9 @@ pub enum SnapshotError {
         "`{path}` has the overlay attribute `{name}`: mount without `redirect_dir` and `metacopy`"
     )]
     OverlayFeature { path: String, name: &'static str },
+    /// Which form they have could not be found out.
+    #[error(transparent)]
+    Form(Box<dyn std::error::Error + Send + Sync>),
     #[error("this kernel does not let us mount an overlay ({action})")]
     Mount {
         action: &'static str,

@@ -30,6 +30,9 @@ pub struct SolveError {
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum SolveErrorKind {
+    /// A step would have to run, and none is to.
+    #[error("not all of it is in the cache")]
+    NotFound,
     #[error("`{command}` exited with code {code}")]
     Exit {
         command: String,

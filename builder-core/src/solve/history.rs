@@ -146,7 +146,8 @@ impl History {
         let before = self.before(&inputs.options.project);
         let earlier = before.and_then(|before| {
             let earlier = self.earlier.get_or_init(|| self.cache.earlier(before));
-            nearest(earlier, &key.parts, stage, ordinal, &claimed)
+            let variant = &inputs.options.variant;
+            nearest(earlier, &key.parts, stage, ordinal, variant, &claimed)
         });
         if let Some(earlier) = earlier {
             return match explain(&earlier.parts, &key.parts) {
@@ -176,6 +177,7 @@ impl History {
         let mut came = self.came.lock().unwrap_or_else(PoisonError::into_inner);
         let mut build = LastBuild {
             project: inputs.options.project.clone(),
+            variant: inputs.options.variant.clone(),
             ..LastBuild::default()
         };
         for (index, vertex) in plan.vertices.iter().enumerate() {

@@ -58,12 +58,16 @@ pub struct SolveOptions {
     pub jobs: usize,
     /// Run everything again, and keep no earlier layer in place of the new one; results are still recorded.
     pub no_cache: bool,
+    /// What is not found is an error: nothing runs.
+    pub only_found: bool,
     /// Outputs want the layers of all steps, not only those of the result.
     pub all_leave: bool,
     /// Run these again; see [`super::forced`].
     pub forced: BTreeSet<Input>,
     /// Names the project whose earlier build a miss is compared with.
     pub project: String,
+    /// Names what was asked of it, where other earlier builds asked for something else.
+    pub variant: String,
     pub hostname: String,
     /// Contents of `/etc/resolv.conf` and `/etc/hosts` of every RUN.
     pub resolv_conf: Vec<u8>,

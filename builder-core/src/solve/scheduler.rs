@@ -65,6 +65,12 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     let runs = made_to_run(&inputs);
     let mut found = find(&inputs, &cache, &definitions, &history, &runs);
     let mut to_do = needed(&inputs, &found);
+    if inputs.options.only_found && !to_do.is_empty() {
+        for context in contexts.values() {
+            context.save(&inputs);
+        }
+        return Err(unplaced(SolveErrorKind::NotFound));
+    }
     if !inputs.options.no_cache && to_do.iter().any(|it| definitions[*it].is_some()) {
         tokio::select! {
             () = inputs.shared.ready() => {}

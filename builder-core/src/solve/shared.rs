@@ -94,6 +94,7 @@ pub fn steps(inputs: &Inputs, solved: &Solved, mode: Mode) -> (Vec<Step>, usize)
                 stage,
                 ordinal,
                 key,
+                variant: String::new(),
             };
             Some(Earlier { place, parts })
         });

@@ -39,6 +39,10 @@ impl Store {
         // Strings and numbers: serialising them cannot fail.
         let entry = serde_json::to_value(entry).unwrap_or_default();
         self.edit(|manifests| {
+            let mut named = manifests.iter().filter(|it| is_named(it, &name));
+            if named.next() == Some(&entry) && named.next().is_none() {
+                return false;
+            }
             manifests.retain(|it| !is_named(it, &name));
             manifests.push(entry);
             true
