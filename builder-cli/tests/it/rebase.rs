@@ -79,9 +79,9 @@ fn what_is_put_on_a_base_moves_to_the_next() {
         write(
             &path(name),
             &format!(
-                "FROM busybox\nRUN mkdir -p /srv /data /target/link && ln -s target /via && \
-                 grep -q ^daemon: /etc/passwd || echo daemon:x:1:1::/:/bin/sh >> /etc/passwd\n\
-                 RUN touch -d '2001-01-01 00:00:00' /srv /data /target /target/link\nRUN {run}\n"
+                "FROM busybox\nRUN grep -q ^daemon: /etc/passwd || echo daemon:x:1:1::/:/bin/sh >> /etc/passwd\n\
+                 RUN mkdir -p /srv /data /target/link && ln -s target /via && \
+                 touch -d '2001-01-01 00:00:00' /srv /data /target /target/link\nRUN {run}\n"
             ),
         );
         let to = format!("type=oci,tar=false,dest={}", dest.display());
