@@ -6,8 +6,7 @@ use std::path::Path;
 use builder_core::export::Destination;
 use builder_core::images::ArchiveFormat;
 
-use super::inputs::registries;
-use super::store::{open_with, with_progress};
+use super::store::{open_with, options, with_progress};
 use crate::args::images::{Archive, SaveArgs};
 use crate::environment::Environment;
 use crate::exit::Failure;
@@ -30,11 +29,11 @@ pub(super) fn run(args: SaveArgs, environment: &Environment) -> Result<(), Failu
             "--output: there is no directory {parent}"
         )));
     }
-    let options = registries(None, None, None, environment)?;
+    let options = options(args.registry, None, environment)?;
     let images = open_with(args.store, options, environment)?;
     // Says nothing unless there is something to fetch.
     with_progress(false, environment, async |events| {
-        Ok(images.complete(&args.images, &events).await?)
+        Ok(images.complete(&args.images, format, &events).await?)
     })?;
     let destination = match &args.output {
         Some(path) => Destination::File(path),

@@ -14,6 +14,7 @@
 //! | `edits`       | after random edits the cached build is the uncached one, and runs no more  |
 //! | `stress`      | builds, prunes and `kill -9` on one store at once: every result is right   |
 //! | `prune`       | `du` adds up to what the disk says, `prune` removes what it should         |
+//! | `kept`        | attestations, layers at a registry, what a cache brought: `prune` knows whose |
 //! | `commands`    | every folder of `testdata/cli/`: what commands print, their help and their errors |
 //! | `peers`       | tools that others wrote pull and run what is pushed, and the other way round |
 //! | `exports`     | streams, metadata, annotations, several platforms                          |
@@ -71,6 +72,7 @@ mod front;
 mod full_disk;
 mod hostile_contexts;
 mod hostile_images;
+mod kept;
 mod lazy;
 mod limits;
 mod orphans;

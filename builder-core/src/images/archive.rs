@@ -61,7 +61,7 @@ impl Images {
         for (image, mut names) in taken {
             names.sort();
             names.dedup();
-            self.whole(&image, &names)?;
+            self.whole(&image, &names, format)?;
             if format == ArchiveFormat::Oci && image.top.digest != image.manifest_descriptor.digest
             {
                 let contents = Contents::read(&image.top, self.store.blobs())?;
@@ -160,16 +160,20 @@ impl Images {
     }
 
     /// Has all layers of an image at hand, before anything is written.
-    fn whole(&self, image: &Image, names: &[Reference]) -> Result<(), ImagesError> {
+    fn whole(
+        &self,
+        image: &Image,
+        names: &[Reference],
+        format: ArchiveFormat,
+    ) -> Result<(), ImagesError> {
         let blobs = self.store.blobs();
-        let missing = image
-            .manifest
-            .layers
+        let parts = self.parts(image, format)?;
+        let missing = parts
             .iter()
-            .find(|it| !blobs.has_sized(&it.digest, it.size));
+            .find(|(it, _)| !blobs.has_sized(&it.digest, it.size));
         match missing {
             None => Ok(()),
-            Some(layer) => Err(ImagesError::Incomplete {
+            Some((layer, _)) => Err(ImagesError::Incomplete {
                 name: names
                     .first()
                     .map_or_else(|| image.id().to_string(), Reference::familiar),

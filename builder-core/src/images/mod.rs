@@ -17,6 +17,7 @@
 //! | `list`     | which images are there?                               |
 //! | `filter`   | which of them are wanted? (pure)                      |
 //! | `transfer` | how is one pulled, and pushed?                        |
+//! | `complete` | how is had what is lacking of one?                     |
 //! | `whole`    | how is an index kept whole?                           |
 //! | `compress` | what does a registry get of what is kept uncompressed? |
 //! | `archive`  | how is it packed and unpacked?                        |
@@ -24,6 +25,7 @@
 //! | `inspect`  | what is told of it?                                   |
 
 mod archive;
+mod complete;
 mod compress;
 mod copy;
 mod error;

@@ -14,7 +14,7 @@ use crate::image::{Descriptor, Index, Platform, Reference};
 use crate::layer::compression::decompressor;
 use crate::progress::{Event, EventSink, Outcome, VertexId, VertexInfo};
 use crate::registry::{
-    Contents, Progress, Push, Pushed, Resolved, Source, known_diff_id, known_origins, note_diff_id,
+    Contents, Progress, Push, Pushed, Resolved, known_diff_id, known_origins, note_diff_id,
     note_origin,
 };
 use crate::store::{Blobs, Store};
@@ -105,45 +105,6 @@ impl Images {
         })
     }
 
-    /// Has all of these images here: what the store lacks of them is fetched from where it is known to be.
-    ///
-    /// # Errors
-    /// As [`find`](Self::find); a part that is nowhere to be had any more, or is not what it should be.
-    pub async fn complete(
-        &self,
-        wanted: &[String],
-        events: &Arc<dyn EventSink>,
-    ) -> Result<(), ImagesError> {
-        let blobs = self.store.blobs();
-        let mut lacking: BTreeMap<Digest, (Descriptor, DiffId)> = BTreeMap::new();
-        for text in wanted {
-            let image = self.find(text)?;
-            let layers = image.manifest.layers.into_iter();
-            let named = layers.zip(image.config.diff_ids);
-            let absent = named.filter(|(it, _)| !blobs.has_sized(&it.digest, it.size));
-            lacking.extend(absent.map(|(layer, diff_id)| (layer.digest, (layer, diff_id))));
-        }
-        if lacking.is_empty() {
-            return Ok(());
-        }
-        let step = Step::start(events, format!("[fetch] {} layers", lacking.len()));
-        let progress = step.progress();
-        let fetched = lacking.into_values().map(|(layer, diff_id)| async move {
-            let known = known_origins(self.store.records(), &layer.digest);
-            let origins = BTreeMap::from([(layer.digest, known)]);
-            let source = Source::Held { origins };
-            self.client
-                .fetch_blob(&source, &layer, blobs, Some(progress))
-                .await?;
-            verify(self.store.clone(), layer.digest, diff_id).await
-        });
-        let fetched: Vec<Result<(), ImagesError>> = futures_util::stream::iter(fetched)
-            .buffer_unordered(PARALLEL)
-            .collect()
-            .await;
-        step.end(fetched.into_iter().collect())
-    }
-
     /// Lists the tags that a registry has for the repository of `name`.
     ///
     /// # Errors
@@ -173,7 +134,8 @@ impl Images {
         events: &Arc<dyn EventSink>,
     ) -> Result<Pushed, ImagesError> {
         if options.force_compression {
-            self.complete(&[name.familiar()], events).await?;
+            let (_, top) = self.to_push(name, options)?;
+            self.complete_below(&top, events).await?;
         }
         let step = Step::start(events, format!("[push] {}", name.familiar()));
         step.end(self.push_step(name, options, &step).await)
@@ -185,15 +147,7 @@ impl Images {
         options: &PushOptions,
         step: &Step<'_>,
     ) -> Result<Pushed, ImagesError> {
-        let missing = || ImagesError::NoSuchImage {
-            name: name.familiar(),
-        };
-        let entry = self.store.resolve(name)?.ok_or_else(missing)?;
-        let top = Descriptor::new(&entry.media_type, entry.digest, entry.size);
-        let top = match &options.platform {
-            None => top,
-            Some(platform) => self.of_platform(name, &top, platform)?,
-        };
+        let (entry, top) = self.to_push(name, options)?;
         let top = self.as_sent(top, options).await?;
         let push = self.prepare(name, &top)?;
         let pushed = self
@@ -207,6 +161,24 @@ impl Images {
                 .tag(name, entry.annotate(ANNOTATION_REPO_DIGEST, said))?;
         }
         Ok(pushed)
+    }
+
+    /// Returns what the name stands for, and what of it is meant.
+    fn to_push(
+        &self,
+        name: &Reference,
+        options: &PushOptions,
+    ) -> Result<(Descriptor, Descriptor), ImagesError> {
+        let missing = || ImagesError::NoSuchImage {
+            name: name.familiar(),
+        };
+        let entry = self.store.resolve(name)?.ok_or_else(missing)?;
+        let top = Descriptor::new(&entry.media_type, entry.digest, entry.size);
+        let top = match &options.platform {
+            None => top,
+            Some(platform) => self.of_platform(name, &top, platform)?,
+        };
+        Ok((entry, top))
     }
 
     /// Puts together what a push needs: where blobs are known to be.
@@ -269,7 +241,11 @@ fn fits(found: &Resolved, wanted: &Platform) -> bool {
 
 /// Holds that a layer is, unpacked, what the config says. It is unpacked once: what came of it is noted. One that is not
 /// stays: it may be another image's, and what is nobody's is pruned.
-async fn verify(store: Store, blob: Digest, expected: DiffId) -> Result<(), ImagesError> {
+pub(super) async fn verify(
+    store: Store,
+    blob: Digest,
+    expected: DiffId,
+) -> Result<(), ImagesError> {
     let checked = tokio::task::spawn_blocking(move || verify_now(&store, blob, expected));
     checked
         .await

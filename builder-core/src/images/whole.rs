@@ -7,7 +7,7 @@ use futures_util::{StreamExt, TryStreamExt};
 use super::find::{ANNOTATION_REPO_DIGEST, document};
 use super::transfer::{PARALLEL, Step, verify_now};
 use super::{Images, ImagesError, Pulled};
-use crate::digest::Digest;
+use crate::digest::{DiffId, Digest};
 use crate::image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
 use crate::progress::EventSink;
 use crate::registry::{Contents, RegistryError, Source, layout, note_origin};
@@ -91,12 +91,24 @@ impl Images {
 
 /// Holds that all layers of all images are what their configs say.
 fn verify_all(store: &Store, contents: &Contents) -> Result<(), ImagesError> {
+    for (layer, diff_id) in layers(store, contents)? {
+        verify_now(store, layer.digest, diff_id)?;
+    }
+    Ok(())
+}
+
+/// Returns the layers of all images, each with what it is by the config.
+pub(super) fn layers(
+    store: &Store,
+    contents: &Contents,
+) -> Result<Vec<(Descriptor, DiffId)>, ImagesError> {
+    let mut all = Vec::new();
     for (descriptor, bytes) in &contents.manifests {
         let what = descriptor.digest.to_string();
-        if media_type::is_index(&descriptor.media_type) {
+        let Ok(manifest) = Manifest::parse(bytes) else {
+            // An index: what is below it stands beside it.
             continue;
-        }
-        let manifest = Manifest::parse(bytes).map_err(document(&what))?;
+        };
         let is_layer = |it: &Descriptor| media_type::layer_compression(&it.media_type).is_some();
         // An artifact, or an attestation: its layers are documents.
         if !media_type::is_config(&manifest.config.media_type)
@@ -117,11 +129,9 @@ fn verify_all(store: &Store, contents: &Contents) -> Result<(), ImagesError> {
             }
             .into());
         }
-        for (layer, diff_id) in manifest.layers.iter().zip(&config.diff_ids) {
-            verify_now(store, layer.digest, *diff_id)?;
-        }
+        all.extend(manifest.layers.into_iter().zip(config.diff_ids));
     }
-    Ok(())
+    Ok(all)
 }
 
 const MAX_CONFIG_BYTES: u64 = 8 << 20;
