@@ -195,6 +195,9 @@ pub(crate) struct SaveArgs {
     /// What is written
     #[arg(long, value_enum, default_value_t = Archive::DockerArchive)]
     pub(crate) format: Archive,
+    /// Print nothing but errors
+    #[arg(short, long)]
+    pub(crate) quiet: bool,
     // For layers that are still where a build found them.
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,

@@ -1,5 +1,5 @@
 //! Flags and commands that Docker, Buildah, Podman and Kaniko have, and we have not: each is refused by name, with what to do
-//! instead.
+//! instead. One that asks for what is done anyway is taken: `--rm`, `--layers=true`, `--squash=false`.
 
 mod buildah;
 mod docker;
@@ -10,10 +10,15 @@ use std::ffi::OsString;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{Arg, ArgAction, ArgMatches};
 
+use super::booleans;
 use crate::exit::Failure;
 
 const TRUST: &str =
     "is not supported: signatures are checked by nobody here, use cosign or notation";
+
+/// A switch that stands for what is done anyway, and one that changes nothing either way.
+const ALWAYS: &[&str] = &["true"];
+const EITHER: &[&str] = &["true", "false"];
 
 /// A flag that is refused.
 #[derive(Debug)]
@@ -23,10 +28,13 @@ pub(super) struct Row {
     pub(super) name: &'static str,
     pub(super) short: Option<char>,
     pub(super) takes_value: bool,
+    /// Values that ask for what is done anyway.
+    taken: &'static [&'static str],
     pub(super) answer: &'static str,
 }
 
 impl Row {
+    /// One without a value is a switch, and does nothing where it is `=false`.
     const fn new(
         command: &'static str,
         name: &'static str,
@@ -39,8 +47,17 @@ impl Row {
             name,
             short,
             takes_value,
+            taken: match takes_value {
+                true => &[],
+                false => &["false"],
+            },
             answer,
         }
+    }
+
+    /// With these values it asks for what is done anyway.
+    const fn taken(self, taken: &'static [&'static str]) -> Self {
+        Row { taken, ..self }
     }
 
     /// Docker takes a value of true or false behind a flag that needs none.
@@ -74,10 +91,35 @@ impl Row {
             answer,
             ..
         } = self;
+        let value = match (self.takes_value, self.taken) {
+            (false, ["true"]) => "=false",
+            _ => "",
+        };
         Failure::Usage(match *command {
-            "" | "build" => format!("--{name} {answer}"),
-            command => format!("{command} --{name} {answer}"),
+            "" | "build" => format!("--{name}{value} {answer}"),
+            command => format!("{command} --{name}{value} {answer}"),
         })
+    }
+
+    /// Whether the flag with this value asks for what is done anyway.
+    fn takes(&self, value: &str) -> bool {
+        let value = match booleans::boolean(value) {
+            Some(wanted) if !self.takes_value => ["false", "true"][usize::from(wanted)],
+            _ => value,
+        };
+        self.taken.contains(&value)
+    }
+
+    /// Whether a word of a line is to blame for its failure.
+    fn blames(&self, word: &str) -> bool {
+        let value = word.split_once('=').map(|(_, value)| value);
+        let is_taken = match value {
+            Some(value) => self.takes(value),
+            // What follows may be the value.
+            None if self.takes_value => !self.taken.is_empty(),
+            None => self.takes("true"),
+        };
+        self.is(word) && !is_taken
     }
 
     fn is(&self, word: &str) -> bool {
@@ -109,17 +151,20 @@ pub(super) fn flags(command: &str) -> Vec<Arg> {
     own.map(Row::arg).collect()
 }
 
-fn contains(matches: &ArgMatches, row: &Row) -> bool {
-    matches.try_contains_id(&row.id()).unwrap_or(false)
+/// Whether the flag is there and asks for what is not done. The last one counts, as with Docker.
+fn asks(matches: &ArgMatches, row: &Row) -> bool {
+    let values = matches.try_get_many::<String>(&row.id()).ok().flatten();
+    let last = values.and_then(Iterator::last);
+    last.is_some_and(|value| !row.takes(value))
 }
 
 /// Returns what is said of the first refused flag that is given.
 pub(super) fn given(matches: &ArgMatches) -> Option<Failure> {
     let is_given = |row: &&Row| match row.command {
-        "" => contains(matches, row),
+        "" => asks(matches, row),
         command => {
             let matches = matches.subcommand_matches(command);
-            matches.is_some_and(|it| contains(it, row))
+            matches.is_some_and(|it| asks(it, row))
         }
     };
     rows().find(is_given).map(Row::failure)
@@ -137,7 +182,7 @@ pub(super) fn instead(error: &clap::Error, line: &[OsString]) -> Option<Failure>
     let (before, after) = words.split_at(at.unwrap_or(words.len()));
     let of = |command: &str, words: &[&str]| {
         let mut words = words.iter().take_while(|it| **it != "--");
-        words.find_map(|word| rows().find(|row| row.command == command && row.is(word)))
+        words.find_map(|word| rows().find(|row| row.command == command && row.blames(word)))
     };
     let found = match after {
         [] => None,
@@ -251,7 +296,10 @@ mod tests {
     fn line(row: &Row) -> Vec<String> {
         let mut line = vec!["builder".to_owned()];
         let flag = format!("--{}", row.name);
-        let value = row.takes_value.then(|| "x=y".to_owned());
+        let (flag, value) = match row.takes_value {
+            true => (flag, Some("x=y".to_owned())),
+            false => (format!("{flag}={}", !row.takes("true")), None),
+        };
         if row.command.is_empty() {
             line.extend([flag].into_iter().chain(value));
             line.extend(["build", "."].map(str::to_owned));
@@ -269,7 +317,7 @@ mod tests {
 
     #[test]
     fn each_is_refused_by_its_name() {
-        for row in rows() {
+        for row in rows().filter(|it| it.taken != EITHER) {
             let matches = super::super::command().try_get_matches_from(line(row));
             let failure = matches.map(|matches| given(&matches));
             match (failure, row.failure()) {
@@ -277,6 +325,41 @@ mod tests {
                     assert_eq!(said, expected);
                 }
                 other => panic!("{row:?}: {other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_done_anyway_is_taken() {
+        for (words, refused) in [
+            ("build --rm .", None),
+            ("build --rm=true --force-rm --force-rm=0 .", None),
+            ("build --rm=false .", Some("--rm=false is not supported")),
+            ("build --rm=false --rm .", None),
+            ("build --layers .", None),
+            ("build --layers=f .", Some("--layers=false")),
+            ("build --cache=true --cache-copy-layers .", None),
+            ("build --cache=false .", Some("--cache=false")),
+            ("build --squash=false --compress .", None),
+            ("build --squash .", Some("--squash is not supported")),
+            ("build --squash=maybe .", Some("--squash is not supported")),
+            ("build --format oci .", None),
+            ("build --format docker .", Some("--format is not supported")),
+            ("build --tls-verify .", None),
+            ("pull --tls-verify=false a", Some("pull --tls-verify=false")),
+            ("push --remove-signatures a", None),
+            ("rmi --no-prune a", None),
+            ("--tlsverify=false images", None),
+        ] {
+            let line = std::iter::once("builder").chain(words.split(' '));
+            let matches = super::super::command().try_get_matches_from(line);
+            let matches = matches.unwrap_or_else(|error| panic!("{words}: {error}"));
+            match (given(&matches), refused) {
+                (None, None) => {}
+                (Some(Failure::Usage(said)), Some(refused)) => {
+                    assert!(said.starts_with(refused), "{words}: {said}");
+                }
+                other => panic!("{words}: {other:?}"),
             }
         }
     }
@@ -290,6 +373,8 @@ mod tests {
             ),
             ("build -d r/a", Some("--destination is called")),
             ("build -t a", None),
+            ("build --rm --squash=false", None),
+            ("build --rm --squash", Some("--squash is not supported")),
             ("build -- a --destination", None),
             ("bud .", Some("there is no command `bud`")),
             ("-H unix:///x build", Some("--host is not supported")),

@@ -32,7 +32,7 @@ pub(super) fn run(args: SaveArgs, environment: &Environment) -> Result<(), Failu
     let options = options(args.registry, None, environment)?;
     let images = open_with(args.store, options, environment)?;
     // Says nothing unless there is something to fetch.
-    with_progress(false, environment, async |events| {
+    with_progress(args.quiet, environment, async |events| {
         Ok(images.complete(&args.images, format, &events).await?)
     })?;
     let destination = match &args.output {

@@ -1,6 +1,6 @@
 //! What `buildah build` and `podman build`, and Podman's commands for images, take, and we do not.
 
-use super::{Row, TRUST};
+use super::{ALWAYS, EITHER, Row, TRUST};
 
 const DNS: &str =
     "is not supported: steps have the resolv.conf of this machine, and --add-host for single names";
@@ -90,7 +90,8 @@ pub(super) const BUILD: &[Row] = &[
         None,
         true,
         "is not needed: no annotation is written unless asked: --annotation",
-    ),
+    )
+    .taken(&["false"]),
     Row::new(
         "build",
         "creds",
@@ -118,8 +119,9 @@ pub(super) const BUILD: &[Row] = &[
         "disable-compression",
         None,
         false,
-        "is not needed: layers are compressed for an output alone: `-o …,compression=uncompressed`",
-    ),
+        "is not supported: layers are compressed for an output alone: `-o …,compression=gzip`",
+    )
+    .taken(ALWAYS),
     Row::new("build", "dns", None, true, DNS),
     Row::new("build", "dns-option", None, true, DNS),
     Row::new("build", "dns-search", None, true, DNS),
@@ -130,7 +132,8 @@ pub(super) const BUILD: &[Row] = &[
         None,
         true,
         "is not supported: images are OCI's; `-o …,oci-mediatypes=false` has Docker's media types",
-    ),
+    )
+    .taken(&["oci"]),
     Row::new(
         "build",
         "from",
@@ -180,7 +183,8 @@ pub(super) const BUILD: &[Row] = &[
         None,
         false,
         "is not supported: labels of a base are inherited, a LABEL writes over one",
-    ),
+    )
+    .taken(ALWAYS),
     Row::new("build", "ipc", None, true, OWN_NAMESPACES),
     Row::new(
         "build",
@@ -194,8 +198,9 @@ pub(super) const BUILD: &[Row] = &[
         "layers",
         None,
         false,
-        "is not needed: each step is a layer, and cached; see --no-cache",
-    ),
+        "is not supported: each step is a layer, and cached; --no-cache runs all again",
+    )
+    .taken(ALWAYS),
     Row::new("build", "log-rusage", None, false, LOG),
     Row::new("build", "logfile", None, true, LOG),
     Row::new("build", "loglevel", None, true, LOG),
@@ -212,8 +217,9 @@ pub(super) const BUILD: &[Row] = &[
         "no-hostname",
         None,
         false,
-        "is not needed: the host name of a step is in no file",
-    ),
+        "is not supported: the host name of a step is in no file",
+    )
+    .taken(ALWAYS),
     Row::new(
         "build",
         "no-hosts",
@@ -245,7 +251,8 @@ pub(super) const BUILD: &[Row] = &[
         None,
         false,
         "is not needed: tags of registries are looked up at every build",
-    ),
+    )
+    .taken(EITHER),
     Row::new(
         "build",
         "pull-never",
@@ -261,7 +268,8 @@ pub(super) const BUILD: &[Row] = &[
         None,
         false,
         "is not supported: use SOURCE_DATE_EPOCH with `-o …,rewrite-timestamp=true`",
-    ),
+    )
+    .taken(&[]),
     Row::new("build", "runtime", None, true, NO_RUNTIME),
     Row::new("build", "runtime-flag", None, true, NO_RUNTIME),
     Row::new("build", "rusage-logfile", None, true, LOG),
@@ -279,8 +287,9 @@ pub(super) const BUILD: &[Row] = &[
         "skip-unused-stages",
         None,
         false,
-        "is not needed: a stage that the target does not need is never built",
-    ),
+        "is not supported: a stage that the target does not need is never built; --target names it",
+    )
+    .taken(ALWAYS),
     Row::new(
         "build",
         "source-date-epoch",
@@ -310,7 +319,7 @@ pub(super) const BUILD: &[Row] = &[
         true,
         "is not supported: set SOURCE_DATE_EPOCH",
     ),
-    Row::new("build", "tls-verify", None, false, TLS),
+    Row::new("build", "tls-verify", None, false, TLS).taken(ALWAYS),
     Row::new("build", "unsetannotation", None, true, OF_IMAGE),
     Row::new("build", "unsetenv", None, true, DOCKERFILE),
     Row::new("build", "unsetlabel", None, true, OF_IMAGE),
@@ -344,7 +353,7 @@ pub(super) const OTHERS: &[Row] = &[
     ),
     Row::new("pull", "retry", None, true, RETRY),
     Row::new("pull", "retry-delay", None, true, RETRY),
-    Row::new("pull", "tls-verify", None, false, TLS),
+    Row::new("pull", "tls-verify", None, false, TLS).taken(ALWAYS),
     Row::new("pull", "variant", None, true, PLATFORM),
     Row::new(
         "push",
@@ -369,14 +378,14 @@ pub(super) const OTHERS: &[Row] = &[
         true,
         "is not supported: an image is pushed as it is; `build -o type=registry` takes oci-mediatypes=",
     ),
-    Row::new("push", "remove-signatures", None, false, TRUST),
+    Row::new("push", "remove-signatures", None, false, TRUST).taken(EITHER),
     Row::new("push", "retry", None, true, RETRY),
     Row::new("push", "retry-delay", None, true, RETRY),
     Row::new("push", "sign-by", None, true, TRUST),
     Row::new("push", "sign-by-sigstore", None, true, TRUST),
     Row::new("push", "sign-by-sigstore-private-key", None, true, TRUST),
     Row::new("push", "sign-passphrase-file", None, true, TRUST),
-    Row::new("push", "tls-verify", None, false, TLS),
+    Row::new("push", "tls-verify", None, false, TLS).taken(ALWAYS),
     Row::new(
         "images",
         "history",
@@ -425,15 +434,9 @@ pub(super) const OTHERS: &[Row] = &[
         "multi-image-archive",
         Some('m'),
         false,
-        "is not needed: an archive takes all images that are named",
-    ),
-    Row::new(
-        "save",
-        "quiet",
-        Some('q'),
-        false,
-        "is not needed: nothing is printed but what is wrong",
-    ),
+        "is not supported: an archive takes all images that are named",
+    )
+    .taken(ALWAYS),
     Row::new(
         "save",
         "uncompressed",
@@ -462,7 +465,7 @@ pub(super) const OTHERS: &[Row] = &[
         true,
         "is not supported: use --password-stdin",
     ),
-    Row::new("login", "tls-verify", None, false, TLS),
+    Row::new("login", "tls-verify", None, false, TLS).taken(ALWAYS),
     Row::new(
         "login",
         "verbose",

@@ -1,6 +1,6 @@
 //! What `docker build` and `docker buildx build` take, and we do not.
 
-use super::{Row, TRUST};
+use super::{ALWAYS, EITHER, Row, TRUST};
 
 pub(super) const BUILD: &[Row] = &[
     Row::new(
@@ -10,13 +10,7 @@ pub(super) const BUILD: &[Row] = &[
         true,
         "is not supported: there is no daemon to choose",
     ),
-    Row::new(
-        "build",
-        "compress",
-        None,
-        false,
-        "is not needed: the context is read where it is, nothing is sent to a daemon",
-    ),
+    Row::new("build", "compress", None, false, "is not needed: the context is read where it is, nothing is sent to a daemon").taken(EITHER),
     Row::new(
         "build",
         "debug",
@@ -31,14 +25,8 @@ pub(super) const BUILD: &[Row] = &[
         false,
         "is not supported: there is no daemon that goes on with the build",
     ),
-    Row::new("build", "disable-content-trust", None, false, TRUST),
-    Row::new(
-        "build",
-        "force-rm",
-        None,
-        false,
-        "is not needed: no container is left behind",
-    ),
+    Row::new("build", "disable-content-trust", None, false, TRUST).taken(ALWAYS),
+    Row::new("build", "force-rm", None, false, "is not needed: no container is left behind").taken(EITHER),
     Row::new(
         "build",
         "invoke",
@@ -60,13 +48,7 @@ pub(super) const BUILD: &[Row] = &[
         true,
         "is called --call here: --call=outline, --call=targets",
     ),
-    Row::new(
-        "build",
-        "rm",
-        None,
-        false,
-        "is not needed: no container is left behind",
-    ),
+    Row::new("build", "rm", None, false, "is not supported: no container is kept; the files of a RUN that failed are, for `builder debug`").taken(ALWAYS),
     Row::new(
         "build",
         "security-opt",
@@ -92,8 +74,8 @@ pub(super) const BUILD: &[Row] = &[
 
 /// Of the other commands.
 pub(super) const OTHERS: &[Row] = &[
-    Row::new("pull", "disable-content-trust", None, false, TRUST),
-    Row::new("push", "disable-content-trust", None, false, TRUST),
+    Row::new("pull", "disable-content-trust", None, false, TRUST).taken(ALWAYS),
+    Row::new("push", "disable-content-trust", None, false, TRUST).taken(ALWAYS),
     Row::new(
         "prune",
         "builder",
@@ -149,7 +131,8 @@ pub(super) const OTHERS: &[Row] = &[
         None,
         false,
         "is not needed: a copy always has the digests of its source",
-    ),
+    )
+    .taken(EITHER),
     Row::new(
         "copy",
         "format",
@@ -169,8 +152,9 @@ pub(super) const OTHERS: &[Row] = &[
         "no-prune",
         None,
         false,
-        "is not needed: what no name needs any more stays until `builder prune`",
-    ),
+        "is not supported: what no name needs any more stays until `builder prune`",
+    )
+    .taken(ALWAYS),
     Row::new(
         "rmi",
         "platform",
@@ -184,7 +168,8 @@ pub(super) const OTHERS: &[Row] = &[
         Some('s'),
         false,
         "is for containers, and there are none: the size is always told",
-    ),
+    )
+    .taken(EITHER),
     Row::new(
         "inspect",
         "platform",

@@ -1,8 +1,9 @@
 //! What Kaniko's executor takes, and we do not. Its `--dockerfile` and `--custom-platform` are other names of ours.
 
-use super::Row;
+use super::{ALWAYS, EITHER, Row};
 
-const CACHED: &str = "is not needed: each step is cached in the store; see --cache-to and --cache-from for shared caches";
+const CACHED: &str =
+    "is not supported: each step is cached in the store; --no-cache runs all again";
 const NO_SNAPSHOT: &str = "is not needed: what a step changed is known, no file system is compared";
 const ONE_LAYER: &str =
     "is not supported: end with a stage of one layer: `FROM scratch` and `COPY --from=STAGE / /`";
@@ -24,8 +25,8 @@ pub(super) const BUILD: &[Row] = &[
         true,
         "is not supported: give a directory, a tar or an address as the context",
     ),
-    Row::new("build", "cache", None, false, CACHED),
-    Row::new("build", "cache-copy-layers", None, false, CACHED),
+    Row::new("build", "cache", None, false, CACHED).taken(ALWAYS),
+    Row::new("build", "cache-copy-layers", None, false, CACHED).taken(ALWAYS),
     Row::new(
         "build",
         "cache-dir",
@@ -40,15 +41,16 @@ pub(super) const BUILD: &[Row] = &[
         true,
         "is not supported: use --cache-from NAME and --cache-to type=registry,ref=NAME,mode=max",
     ),
-    Row::new("build", "cache-run-layers", None, false, CACHED),
+    Row::new("build", "cache-run-layers", None, false, CACHED).taken(ALWAYS),
     Row::new(
         "build",
         "cleanup",
         None,
         false,
         "is not needed: a build leaves no file system behind",
-    ),
-    Row::new("build", "compressed-caching", None, false, CACHED),
+    )
+    .taken(EITHER),
+    Row::new("build", "compressed-caching", None, false, CACHED).taken(EITHER),
     Row::new(
         "build",
         "context",
@@ -77,14 +79,16 @@ pub(super) const BUILD: &[Row] = &[
         None,
         false,
         "is not needed: the builder runs inside a container and outside of one",
-    ),
+    )
+    .taken(EITHER),
     Row::new(
         "build",
         "force-build-metadata",
         None,
         false,
         "is not needed: metadata is in the image's config and history",
-    ),
+    )
+    .taken(EITHER),
     Row::new(
         "build",
         "git",
@@ -176,7 +180,8 @@ pub(super) const BUILD: &[Row] = &[
         None,
         false,
         "is not needed: a registry is first asked when something is pushed",
-    ),
+    )
+    .taken(EITHER),
     Row::new("build", "skip-tls-verify", None, false, INSECURE),
     Row::new("build", "skip-tls-verify-pull", None, false, INSECURE),
     Row::new("build", "skip-tls-verify-registry", None, true, INSECURE),
@@ -184,7 +189,7 @@ pub(super) const BUILD: &[Row] = &[
     Row::new("build", "snapshotMode", None, true, NO_SNAPSHOT),
     Row::new("build", "tar-path", None, true, ARCHIVE),
     Row::new("build", "tarPath", None, true, ARCHIVE),
-    Row::new("build", "use-new-run", None, false, NO_SNAPSHOT),
+    Row::new("build", "use-new-run", None, false, NO_SNAPSHOT).taken(EITHER),
     Row::new("build", "verbosity", None, true, PROGRESS),
     Row::new("build", "whitelist-var-run", None, false, IGNORED),
 ];
