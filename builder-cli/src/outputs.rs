@@ -259,7 +259,12 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
     if !is_image && (codec.is_some() || level.is_some() || force) {
         return Err(format!("type={kind} is not compressed"));
     }
-    if !is_image && (!annotations.is_empty() || oci_types.is_some() || referrers) {
+    if referrers && !is_image && kind != "image" {
+        return Err(format!(
+            "oci-artifact: type={kind} holds no image, use type=image, registry or oci"
+        ));
+    }
+    if !is_image && (!annotations.is_empty() || oci_types.is_some()) {
         return Err(format!(
             "type={kind} takes no annotations or media types: give --annotation, or type=oci"
         ));
@@ -283,7 +288,10 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
     if kind == "cacheonly" {
         return match dest {
             Some(_) => Err("type=cacheonly writes nothing, and takes no dest".to_owned()),
-            None => Ok(Output::Store { names: Vec::new() }),
+            None => Ok(Output::Store {
+                names: Vec::new(),
+                referrers: false,
+            }),
         };
     }
     if kind == "image" {
@@ -292,6 +300,7 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
         }
         return Ok(Output::Store {
             names: names.unwrap_or_default(),
+            referrers,
         });
     }
     let default = if kind != "docker" {

@@ -36,7 +36,20 @@ fn outputs() {
                 split: Split::Never,
             },
         ),
-        ("type=cacheonly", Output::Store { names: Vec::new() }),
+        (
+            "type=cacheonly",
+            Output::Store {
+                names: Vec::new(),
+                referrers: false,
+            },
+        ),
+        (
+            "type=image,oci-artifact=true",
+            Output::Store {
+                names: Vec::new(),
+                referrers: true,
+            },
+        ),
         (
             "type=image,name=a,push=true,push-by-digest=true,name-canonical=true,unpack=0,store=true",
             Output::Registry {
@@ -123,6 +136,7 @@ fn outputs() {
             "type=image,\"name=a:1,b:2\",push=false",
             Output::Store {
                 names: vec!["a:1".parse().expect("a"), "b:2".parse().expect("b")],
+                referrers: false,
             },
         ),
     ] {
@@ -177,6 +191,7 @@ fn what_is_refused_is_named() {
         ("type=registry,push=false", "neither push=false"),
         ("type=oci,dest=x,push=true", "not pushed"),
         ("type=image,dest=x", "type=oci"),
+        ("type=local,dest=x,oci-artifact=true", "holds no image"),
         ("type=local,dest=x,name=a", "has no name"),
         ("type=oci,dest=x,name=A", "name=A"),
         ("type=oci,dest=x,oci-mediatypes=false", "type=docker"),

@@ -513,6 +513,66 @@ fn a_registry_takes_them_and_lists_them_as_referrers_on_request() {
 }
 
 #[test]
+fn what_is_stored_is_pushed_with_its_referrers() {
+    const ONE: &str = "--platform=linux/amd64";
+    if lacks("attestations/stored", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let bench = Bench::small();
+    let registry = Registry::start(bench.temp.path());
+    let name = |tag: &str| format!("127.0.0.1:{}/team/{tag}", registry.port);
+    let raw = |name: &str| -> Value {
+        let mut skopeo = Command::new("skopeo");
+        skopeo.args(["inspect", "--raw", "--tls-verify=false"]);
+        let text = tool(skopeo.arg(format!("docker://{name}")));
+        serde_json::from_str(&text).expect("JSON")
+    };
+    let push = |arguments: &[&str]| {
+        let mut push = Command::new(fixture::program());
+        push.args(["push", "--root", &bench.show("store")]);
+        fixture::run(push.args(arguments)).ok()
+    };
+    // Kept alone; and pushed by a build, which a later push of the same does not undo.
+    for (case, kind) in [("kept", "image"), ("again", "registry")] {
+        let tag = name(&format!("{case}:1"));
+        let output = format!("type={kind},oci-artifact=true");
+        bench
+            .build(&[ONE, "--provenance=true", "-t", &tag, "-o", &output])
+            .ok();
+        push(&[&tag]);
+        let index = raw(&tag);
+        let entry = |at: usize| index["manifests"][at]["digest"].as_str().expect("a digest");
+        let image = raw(&format!("{}@{}", name(case), entry(0)));
+        let layer = &image["layers"][0]["mediaType"];
+        assert_eq!(
+            layer, "application/vnd.oci.image.layer.v1.tar+gzip",
+            "{case}"
+        );
+        let manifest = raw(&format!("{}@{}", name(case), entry(1)));
+        assert_eq!(manifest["subject"]["digest"], entry(0), "{case}");
+        // The registry knows no referrers: a tag stands in for the list.
+        let list = raw(&name(&format!("{case}:{}", entry(0).replace(':', "-"))));
+        let listed = list["manifests"].as_array().expect("a list");
+        assert_eq!(listed.len(), 1, "{case}");
+        assert_eq!(listed[0]["digest"], entry(1), "{case}");
+        // One platform alone has none, which is said.
+        let ran = push(&[ONE, &tag]);
+        let said = "leaves its attestations behind (1 manifest)";
+        assert!(ran.stderr.contains(said), "{}", ran.stderr);
+        assert_eq!(raw(&tag)["manifests"], Value::Null, "{case}");
+        assert!(!push(&[&tag]).stderr.contains(said));
+    }
+    let archive = bench.show("saved.tar");
+    for (format, warns) in [("docker-archive", true), ("oci-archive", false)] {
+        let mut save = Command::new(fixture::program());
+        save.args(["save", "--format", format, "-o", &archive, &name("kept:1")]);
+        let ran = fixture::run(save.args(["--root", &bench.show("store")])).ok();
+        let said = ran.stderr.contains("a docker archive takes one image");
+        assert_eq!(said, warns, "{format}: {}", ran.stderr);
+    }
+}
+
+#[test]
 fn every_package_that_dpkg_lists_is_listed() {
     if lacks("attestations/dpkg", &["dpkg-query"]) {
         return;

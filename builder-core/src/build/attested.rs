@@ -2,7 +2,7 @@
 //!
 //! | output                                | attestations                                                    |
 //! |---------------------------------------|-----------------------------------------------------------------|
-//! | store, OCI layouts, registries        | a manifest beside the image's, in an index; with `referrers`, as OCI referrers too |
+//! | store, OCI layouts, registries        | a manifest beside the image's, in an index; with `referrers`, as OCI referrers too (the store, where any output asks) |
 //! | trees of files                        | a file each, about every file of the tree                       |
 //! | docker archives, engines              | none: they hold one image; a warning says so                    |
 

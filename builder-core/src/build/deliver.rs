@@ -53,7 +53,12 @@ impl Delivery<'_> {
     /// Writes the image into the store, then every output.
     pub(super) fn deliver(&self) -> Result<Image, BuildError> {
         self.refuse_contradictions()?;
-        let stored = self.finish(&ImageOptions::compressed(Compression::None), true)?;
+        // What is asked of one output is what a later push sends.
+        let stored = ImageOptions {
+            referrers: self.outputs.iter().any(Output::has_referrers),
+            ..ImageOptions::compressed(Compression::None)
+        };
+        let stored = self.finish(&stored, true)?;
         let mut done = Vec::new();
         let mut more_names = Vec::new();
         for output in self.outputs {
@@ -61,7 +66,7 @@ impl Delivery<'_> {
                 .image()
                 .map(|image| self.finish(image, false))
                 .transpose()?;
-            if let Output::Store { names } = output {
+            if let Output::Store { names, .. } = output {
                 more_names.extend(names.iter().cloned());
             } else {
                 let what = self.write(output, finished.as_ref())?;

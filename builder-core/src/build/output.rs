@@ -15,7 +15,11 @@ use crate::solve::Reads;
 #[non_exhaustive]
 pub enum Output {
     /// The store alone, under further names.
-    Store { names: Vec<Reference> },
+    Store {
+        names: Vec<Reference>,
+        /// As [`ImageOptions::referrers`].
+        referrers: bool,
+    },
     /// An OCI image layout as one tar.
     OciArchive { dest: Dest, image: ImageOptions },
     /// An OCI image layout as a directory.
@@ -209,6 +213,14 @@ impl Output {
                 _ => Ok(()),
             },
             _ => Ok(()),
+        }
+    }
+
+    /// Whether attestations are asked for as referrers.
+    pub(super) fn has_referrers(&self) -> bool {
+        match self {
+            Output::Store { referrers, .. } => *referrers,
+            _ => self.image().is_some_and(|image| image.referrers),
         }
     }
 

@@ -10,12 +10,12 @@ use super::whole::layers;
 use super::{ArchiveFormat, Image, Images, ImagesError};
 use crate::digest::{DiffId, Digest};
 use crate::image::Descriptor;
-use crate::progress::EventSink;
+use crate::progress::{Event, EventSink};
 use crate::registry::{Contents, Source, known_origins};
 
 impl Images {
     /// Has all of these images here, as far as an archive of this format takes them: what the store lacks of them is fetched from
-    /// where it is known to be.
+    /// where it is known to be, and what the archive leaves out is warned of.
     ///
     /// # Errors
     /// As [`find`](Self::find); a part that is nowhere to be had any more, or is not what it should be.
@@ -27,7 +27,18 @@ impl Images {
     ) -> Result<(), ImagesError> {
         let mut parts = Vec::new();
         for text in wanted {
-            parts.extend(self.parts(&self.find(text)?, format)?);
+            let image = self.find(text)?;
+            let is_part = image.top.digest != image.manifest_descriptor.digest;
+            if is_part && format == ArchiveFormat::Docker {
+                events.emit(Event::Warning {
+                    vertex: None,
+                    line: None,
+                    message: format!(
+                        "{text}: a docker archive takes one image of an index and no attestations, an OCI archive all of it"
+                    ),
+                });
+            }
+            parts.extend(self.parts(&image, format)?);
         }
         self.fetch_lacking(parts, events).await
     }

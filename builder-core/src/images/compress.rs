@@ -21,7 +21,8 @@ const MAX_DOCUMENT_BYTES: u64 = 8 << 20;
 /// A statement lists all packages of an image.
 const MAX_STATEMENT_BYTES: u64 = 256 << 20;
 const MAX_DEPTH: usize = 3;
-const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
+/// On an entry of an index: which manifest it tells of.
+pub(super) const REFERENCE_DIGEST: &str = "vnd.docker.reference.digest";
 
 /// What is pushed of an image, and how.
 #[derive(Debug, Clone, Default)]

@@ -7,6 +7,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 
+use super::compress::REFERENCE_DIGEST;
 use super::find::ANNOTATION_REPO_DIGEST;
 use super::{Images, ImagesError, PushOptions};
 use crate::digest::{DiffId, Digest, DigestWriter};
@@ -148,6 +149,14 @@ impl Images {
         step: &Step<'_>,
     ) -> Result<Pushed, ImagesError> {
         let (entry, top) = self.to_push(name, options)?;
+        let left = self.said_of(&entry, &top)?;
+        if left > 0 {
+            step.warn(format!(
+                "{}: a push of one platform leaves its attestations behind ({left} manifest{}), push without --platform to send them",
+                name.familiar(),
+                if left == 1 { "" } else { "s" },
+            ));
+        }
         let top = self.as_sent(top, options).await?;
         let push = self.prepare(name, &top)?;
         let pushed = self
@@ -179,6 +188,19 @@ impl Images {
             Some(platform) => self.of_platform(name, &top, platform)?,
         };
         Ok((entry, top))
+    }
+
+    /// Counts the manifests of an index that are about the one that is taken out of it.
+    fn said_of(&self, entry: &Descriptor, top: &Descriptor) -> Result<usize, ImagesError> {
+        if entry.digest == top.digest {
+            return Ok(0);
+        }
+        let contents = Contents::read(entry, self.store.blobs())?;
+        let about = Some(top.digest.to_string());
+        let manifests = contents.manifests.iter();
+        let said =
+            manifests.filter(|(it, _)| it.annotations.get(REFERENCE_DIGEST) == about.as_ref());
+        Ok(said.count())
     }
 
     /// Puts together what a push needs: where blobs are known to be.
