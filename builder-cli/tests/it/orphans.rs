@@ -46,7 +46,17 @@ fn cgroups() -> BTreeSet<PathBuf> {
     }
     let mut out = BTreeSet::new();
     walk(Path::new("/sys/fs/cgroup"), &mut out);
-    out.retain(|path| path.to_string_lossy().contains("builder"));
+    // Others are those that a test makes as parents.
+    let is_of_a_build = |name: &str| {
+        let pid = name
+            .strip_prefix("builder-")
+            .and_then(|it| it.split('-').next());
+        pid.is_some_and(|it| it.parse::<u32>().is_ok())
+    };
+    out.retain(|path| {
+        path.iter()
+            .any(|name| name.to_str().is_some_and(is_of_a_build))
+    });
     out
 }
 
