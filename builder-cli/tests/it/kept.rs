@@ -5,11 +5,13 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::fixture::{self, Ran, Steps};
+use crate::front::{Act, Front};
 use crate::outputs::{Registry, lacks, tool};
 use crate::prune::{assert_exact, du_json};
 
@@ -338,4 +340,83 @@ fn layers_behind_a_password_are_saved_with_it() {
     assert_eq!(refused.code, Some(1), "{}", refused.stderr);
     assert!(refused.stderr.contains("log in"), "{}", refused.stderr);
     on("store", &["save", &authfile, "-o", &archive, "app"]).ok();
+}
+
+#[test]
+fn a_load_that_fails_leaves_nothing_and_a_pull_goes_on() {
+    let Some(place) = Place::new("kept/parts") else {
+        return;
+    };
+    let app = place.name("app:1");
+    let archive = place.show("app.tar");
+    let dockerfile = "FROM scratch\nARG TARGETARCH\nCOPY file /$TARGETARCH/\nCOPY file /\n";
+    let files = [("Dockerfile", dockerfile), ("file", "x")];
+    let output = format!("type=oci,dest={archive}");
+    let flags = [
+        "-t",
+        &app,
+        "--push",
+        BOTH,
+        "--provenance=true",
+        "-o",
+        &output,
+    ];
+    place.build("first", &files, &flags);
+    let ask = |store: &str, arguments: &[&str]| {
+        let mut command = Command::new(fixture::program());
+        command.args(arguments).arg("--root").arg(place.path(store));
+        fixture::run(&mut command)
+    };
+
+    // The last member but the documents is damaged: all before it has been taken in.
+    let good = fs::read(&archive).expect("the archive");
+    let mut bad = good.clone();
+    let layer = {
+        let front = b"\x1f\x8b\x08";
+        let at = bad.windows(3).rposition(|it| it == front);
+        at.expect("a layer")
+    };
+    bad[layer + 20] ^= 0xff;
+    fs::write(&archive, &bad).expect("write");
+    let ran = ask("loaded", &["load", "-i", &archive]);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    let store = place.path("loaded");
+    assert_eq!(blobs(&store), BTreeSet::new(), "{}", ran.stderr);
+    fs::write(&archive, &good).expect("write");
+    ask("loaded", &["load", "-i", &archive]).ok();
+    assert_eq!(blobs(&store), named(&store));
+
+    // A registry that breaks off: what has come stays, and is not asked for again.
+    let front = Front::start(place.registry.port);
+    let name = front.name("app:1");
+    let broken = Mutex::new(None);
+    front.act(move |method, path| {
+        let is_blob = method == "GET" && path.contains("/blobs/");
+        let mut broken = broken.lock().expect("the first blob");
+        let is_broken = is_blob && *broken.get_or_insert_with(|| path.to_owned()) == path;
+        if is_broken {
+            Act::Answer(403)
+        } else {
+            Act::Pass
+        }
+    });
+    let pull = ["pull", "--all-platforms", &name];
+    let ran = ask("pulled", &pull);
+    assert_eq!(ran.code, Some(1), "{}", ran.stderr);
+    // Besides the index and its four manifests.
+    let whole = named(&store).len() - 5;
+    let said = format!("what has come is kept ({} of {whole} blobs", whole - 1);
+    assert!(ran.stderr.contains(&said), "{}", ran.stderr);
+    let first: BTreeSet<String> = blobs(&place.path("pulled"));
+    front.fetched();
+    front.act(|_, _| Act::Pass);
+    ask("pulled", &pull).ok();
+    let again = front.fetched();
+    assert_eq!(again.len(), 1, "{again:?}");
+    let hex = |it: &String| it.replace("sha256:", "");
+    assert!(
+        again.iter().all(|it| !first.contains(&hex(it))),
+        "{again:?}"
+    );
+    assert_eq!(blobs(&place.path("pulled")), named(&place.path("pulled")));
 }

@@ -7,7 +7,7 @@ use super::transfer::verify_now;
 use super::{Image, Images, ImagesError};
 use crate::digest::Digest;
 use crate::export::{self, Destination, Finished, Selection};
-use crate::image::{Platform, Reference};
+use crate::image::{Descriptor, Platform, Reference};
 use crate::registry::{Contents, Resolved, layout};
 use crate::store::Store;
 
@@ -82,7 +82,7 @@ impl Images {
     /// archive has all of it and no `platform` is asked for.
     ///
     /// # Errors
-    /// Where `path` is no such thing; an image in it that is damaged: those before it are kept.
+    /// Where `path` is no such thing; an image in it that is damaged: those before it are kept, and nothing of itself.
     pub fn load(
         &self,
         path: &Path,
@@ -115,28 +115,17 @@ impl Images {
         place: layout::Place<'_>,
         platform: Option<&Platform>,
     ) -> Result<Vec<Loaded>, ImagesError> {
-        let blobs = self.store.blobs();
-        let entries = layout::list(place, blobs)?;
+        let entries = layout::list(place, self.store.blobs())?;
         if entries.is_empty() {
             let path = place.shown().to_owned();
             return Err(ImagesError::Empty { path });
         }
-        let host = Platform::host();
         let mut loaded = Vec::new();
         for entry in entries {
-            let whole = match platform {
-                None => self.load_whole(place, &entry.wanted)?,
-                Some(_) => None,
-            };
-            let (top, id) = match whole {
-                Some(whole) => whole,
-                None => {
-                    let platform = platform.unwrap_or(&host);
-                    let found = layout::resolve(place, Some(&entry.wanted), platform, blobs)?;
-                    self.check(&found)?;
-                    (found.manifest_descriptor, found.manifest.config.digest)
-                }
-            };
+            let staged = self.store.staged()?;
+            let trial = Images::new(staged.store().clone(), self.client.clone());
+            let (top, id, only) = trial.take_in(place, &entry.wanted, platform)?;
+            staged.commit(only.as_deref())?;
             for name in &entry.names {
                 self.store.tag(name, top.clone())?;
             }
@@ -149,6 +138,33 @@ impl Images {
             });
         }
         Ok(loaded)
+    }
+
+    /// Unpacks one image, verified; returns what stands for it, its id, and, where more came than it needs, what it needs.
+    fn take_in(
+        &self,
+        place: layout::Place<'_>,
+        wanted: &str,
+        platform: Option<&Platform>,
+    ) -> Result<(Descriptor, Digest, Option<Vec<Digest>>), ImagesError> {
+        if platform.is_none()
+            && let Some((top, id)) = self.load_whole(place, wanted)?
+        {
+            return Ok((top, id, None));
+        }
+        let host = Platform::host();
+        let platform = platform.unwrap_or(&host);
+        let found = layout::resolve(place, Some(wanted), platform, self.store.blobs())?;
+        self.check(&found)?;
+        let Resolved {
+            manifest,
+            manifest_descriptor: top,
+            layers,
+            ..
+        } = found;
+        let parts = layers.iter().chain([&manifest.config, &top]);
+        let only = parts.map(|it| it.digest).collect();
+        Ok((top, manifest.config.digest, Some(only)))
     }
 
     /// Holds that the layers are what the config says.
@@ -198,7 +214,7 @@ pub(super) fn finished(image: &Image, names: Vec<Reference>) -> Finished {
 }
 
 /// All that stands below an index.
-pub(super) fn below(contents: Contents) -> Vec<crate::image::Descriptor> {
+pub(super) fn below(contents: Contents) -> Vec<Descriptor> {
     let manifests = contents.manifests.into_iter().map(|(it, _)| it);
     manifests.chain(contents.blobs).collect()
 }

@@ -39,6 +39,14 @@ pub enum ImagesError {
     Spool(io::Error),
     #[error("a worker thread ended early: {0}")]
     Worker(String),
+    /// A pull that ended early. What has come is kept for the next one.
+    #[error("{source}")]
+    Unfinished {
+        /// How many parts are here, whole.
+        here: usize,
+        parts: usize,
+        source: Box<ImagesError>,
+    },
     #[error(transparent)]
     Reference(#[from] ReferenceError),
     #[error(transparent)]
@@ -54,6 +62,19 @@ impl ImagesError {
     pub fn hint(&self) -> Option<String> {
         match self {
             ImagesError::Registry(error) => error.hint(),
+            ImagesError::Unfinished {
+                here,
+                parts,
+                source,
+            } => {
+                let kept = format!(
+                    "what has come is kept ({here} of {parts} blobs are whole): another pull goes on from there, `builder prune` removes it"
+                );
+                Some(match source.hint() {
+                    Some(hint) => format!("{hint}; {kept}"),
+                    None => kept,
+                })
+            }
             _ => None,
         }
     }

@@ -257,6 +257,8 @@ fn lies_in_archives_are_refused() {
     let text = error.to_string();
     assert!(text.contains(&Digest::of(b"a lie").to_string()), "{text}");
     assert!(other.names(&[]).is_empty());
+    let left = other.store.blobs().list().expect("list");
+    assert_eq!(left, [], "nothing of it stays");
     // The same where the layer is here already, and right for another image; that one stays whole.
     let truth = place.image("one", 1, Compression::Gzip(6), false);
     place.store.tag(&name("truth:1"), truth).expect("tag");

@@ -88,7 +88,8 @@ impl Images {
             .buffer_unordered(PARALLEL)
             .collect()
             .await;
-        fetched.into_iter().collect::<Result<(), _>>()?;
+        let fetched: Result<(), ImagesError> = fetched.into_iter().collect();
+        fetched.map_err(|error| self.unfinished(&found.layers, error))?;
         let parts = found.layers.iter().chain([&found.manifest.config]);
         let digests: Vec<Digest> = parts.map(|it| it.digest).collect();
         note_origin(self.store.records(), name, &digests)?;
@@ -104,6 +105,21 @@ impl Images {
             id: found.manifest.config.digest,
             newer,
         })
+    }
+
+    /// Says of a pull that fails what is kept of it, if anything has come.
+    pub(super) fn unfinished(&self, parts: &[Descriptor], source: ImagesError) -> ImagesError {
+        let blobs = self.store.blobs();
+        let whole = parts.iter().filter(|it| blobs.has(&it.digest));
+        let here = whole.count();
+        if here == 0 && !parts.iter().any(|it| blobs.has_begun(&it.digest)) {
+            return source;
+        }
+        ImagesError::Unfinished {
+            here,
+            parts: parts.len(),
+            source: Box::new(source),
+        }
     }
 
     /// Lists the tags that a registry has for the repository of `name`.

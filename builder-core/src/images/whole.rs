@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use futures_util::{StreamExt, TryStreamExt};
+use futures_util::StreamExt;
 
 use super::find::{ANNOTATION_REPO_DIGEST, document};
 use super::transfer::{PARALLEL, Step, verify_now};
@@ -40,13 +40,19 @@ impl Images {
             self.client
                 .fetch_blob(source, blob, blobs, Some(step.progress()))
         });
-        let fetched = futures_util::stream::iter(fetched).buffer_unordered(PARALLEL);
-        fetched.try_collect::<Vec<()>>().await?;
+        // What can be had is had: the next pull asks for the rest.
+        let fetched: Vec<Result<(), RegistryError>> = futures_util::stream::iter(fetched)
+            .buffer_unordered(PARALLEL)
+            .collect()
+            .await;
+        let fetched: Result<(), RegistryError> = fetched.into_iter().collect();
+        fetched.map_err(|error| self.unfinished(parts, error.into()))?;
         let (store, contents) = (self.store.clone(), tree.contents.clone());
         let verified = tokio::task::spawn_blocking(move || verify_all(&store, &contents));
-        verified
+        let verified = verified
             .await
-            .map_err(|error| ImagesError::Worker(error.to_string()))??;
+            .map_err(|error| ImagesError::Worker(error.to_string()))?;
+        verified.map_err(|error| self.unfinished(parts, error))?;
         note_origin(
             self.store.records(),
             name,

@@ -19,6 +19,8 @@ use crate::digest::{Digest, DigestWriter};
 #[derive(Debug, Clone)]
 pub struct Blobs {
     pub(super) directory: PathBuf,
+    /// Where more blobs are, to read: those of a store beside which these are on trial (see `staged`).
+    beside: Option<PathBuf>,
     pub(super) downloads: PathBuf,
     pub(super) tmp: Arc<ProcessDir>,
     claims: Arc<Claims>,
@@ -28,14 +30,33 @@ impl Blobs {
     pub(super) fn new(root: &Path, tmp: Arc<ProcessDir>, claims: Arc<Claims>) -> Self {
         Blobs {
             directory: root.join("blobs/sha256"),
+            beside: None,
             downloads: root.join("downloads"),
             tmp,
             claims,
         }
     }
 
+    /// The same blobs, but what is new goes into `directory`.
+    pub(super) fn staged_in(&self, directory: &Path) -> Self {
+        Blobs {
+            directory: directory.to_owned(),
+            beside: Some(self.directory.clone()),
+            ..self.clone()
+        }
+    }
+
     /// Returns where the blob is, or would be.
     pub fn path(&self, digest: &Digest) -> PathBuf {
+        let own = self.own(digest);
+        match &self.beside {
+            Some(beside) if !own.exists() => beside.join(digest.hex()),
+            _ => own,
+        }
+    }
+
+    /// Returns where the blob is written to.
+    pub(super) fn own(&self, digest: &Digest) -> PathBuf {
         self.directory.join(digest.hex())
     }
 
@@ -107,7 +128,7 @@ impl Blobs {
     pub fn put(&self, bytes: &[u8]) -> Result<Digest, StoreError> {
         let digest = Digest::of(bytes);
         if !self.has_sized(&digest, bytes.len() as u64) {
-            self.tmp.replace(&self.path(&digest), bytes)?;
+            self.tmp.replace(&self.own(&digest), bytes)?;
         }
         Ok(digest)
     }
@@ -157,7 +178,7 @@ impl Blobs {
     /// # Errors
     /// What the system says. Only for a sweep, which holds the store for itself.
     pub fn remove(&self, digest: &Digest) -> Result<(), StoreError> {
-        let path = self.path(digest);
+        let path = self.own(digest);
         match fs::remove_file(&path) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => {
                 Err(at("remove", &path)(error))

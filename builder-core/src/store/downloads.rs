@@ -82,6 +82,14 @@ impl Blobs {
     }
 }
 
+impl Blobs {
+    /// Whether something of a blob has come that is not here yet.
+    pub fn has_begun(&self, digest: &Digest) -> bool {
+        let begun = fs::metadata(self.downloads.join(digest.hex()));
+        begun.is_ok_and(|it| it.len() > 0)
+    }
+}
+
 impl Download {
     /// Returns how many bytes are there.
     pub fn done(&self) -> u64 {
@@ -149,7 +157,7 @@ impl Download {
         // No sweep takes it for old.
         let touched = self.file.set_modified(SystemTime::now());
         touched.map_err(at("write", &self.path))?;
-        let to = self.blobs.path(&self.digest);
+        let to = self.blobs.own(&self.digest);
         fs::rename(&self.path, &to).map_err(at("write", &to))?;
         if let Some(followed) = &self.followed {
             followed.whole();

@@ -14,6 +14,7 @@
 //! Promises, for any number of processes, and for `kill -9` at any moment:
 //! - A blob is whole: it is written to `tmp/`, hashed on the way, and renamed into place.
 //! - `index.json` is replaced by rename, under a lock, and keeps the entries of other tools.
+//! - What must be right as a whole comes on trial (`staged`): it is seen when all of it has passed, else nothing of it stays.
 //! - What a process relies on is claimed (`claims`), and what is claimed or new is never swept (`sweep`): builds and
 //!   sweeps go on at the same time.
 //! - What a dead process left in `tmp/` is removed by the next one to open the store: a living one holds
@@ -35,6 +36,7 @@ mod lock;
 mod power;
 mod raw;
 mod records;
+mod staged;
 mod sweep;
 mod tags;
 mod tmp;
@@ -53,6 +55,7 @@ pub use error::StoreError;
 pub use lock::Lock;
 pub use raw::{Follower, RawBlobWriter};
 pub use records::Records;
+pub use staged::Staged;
 pub use sweep::Condemned;
 pub use tags::Tag;
 pub use usage::{Kind, Measured, Size, Stored};

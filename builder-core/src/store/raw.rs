@@ -44,7 +44,7 @@ impl RawBlobWriter {
         if self.rest.is_none() && self.blobs.has_sized(&digest, size) {
             return Ok(size);
         }
-        let path = self.blobs.path(&digest);
+        let path = self.blobs.own(&digest);
         self.spill().map_err(at("write", &path))?;
         let Some(file) = self.rest.take() else {
             return Ok(size);
