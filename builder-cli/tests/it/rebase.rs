@@ -135,3 +135,36 @@ fn what_is_put_on_a_base_moves_to_the_next() {
         }
     }
 }
+
+#[test]
+fn an_image_is_as_young_as_the_youngest_of_its_steps() {
+    let Some(base) = fixture::base("rebase") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let (context, store) = (temp.path().join("context"), temp.path().join("store"));
+    let build = |name: &str, middle: &str| {
+        let dockerfile = format!("FROM busybox\n{middle}COPY a /data/a\n");
+        fixture::write_files(&context, &[("Dockerfile", &dockerfile), ("a", "a\n")]);
+        let iid = temp.path().join("iid");
+        let mut command = fixture::build(base, &store);
+        command.env_remove("SOURCE_DATE_EPOCH").args(["-t", name]);
+        fixture::run(command.arg("--iidfile").arg(&iid).arg(&context)).ok();
+        fs::read_to_string(iid).expect("an image id")
+    };
+    let says = |args: &[&str]| {
+        let mut command = Command::new(fixture::program());
+        command.args(&args[..1]).arg("--root").arg(&store);
+        let said = fixture::run(command.args(&args[1..])).ok().stdout;
+        said.trim().to_owned()
+    };
+    let created = |name: &str| says(&["inspect", "-f", "{{.Created}}", name]);
+    build("one:1", "");
+    fixture::another_second();
+    let first = build("two:1", "RUN true > /data/z\n");
+    assert!(created("two:1") > created("one:1"));
+    let since = ["images", "-f", "since=one:1", "--format", "{{.Repository}}"];
+    assert_eq!(says(&since), "two");
+    fixture::another_second();
+    assert_eq!(build("two:1", "RUN true > /data/z\n"), first);
+}
