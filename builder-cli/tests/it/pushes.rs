@@ -89,6 +89,47 @@ fn an_index_is_pushed_whole_and_read_by_skopeo_and_podman() {
 }
 
 #[test]
+fn metadata_names_what_was_pushed_whatever_stands_before_it() {
+    if lacks("pushes/metadata", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = format!("127.0.0.1:{}/team/meta", registry.port);
+    let archive = format!("type=oci,dest={}", dir.join("o.tar").display());
+    let zstd = "type=registry,compression=zstd,force-compression=true";
+    let referrers = "type=registry,oci-artifact=true";
+    for (tag, outputs, more) in [
+        ("1", [&archive, zstd], None),
+        ("2", [zstd, &archive], None),
+        ("3", [&archive, referrers], Some("--sbom=true")),
+        ("4", [referrers, &archive], Some("--sbom=true")),
+    ] {
+        let tagged = format!("{name}:{tag}");
+        let iid = dir.join("iid");
+        let shown = iid.display().to_string();
+        let mut arguments = vec!["-t", &tagged, "--iidfile", &shown];
+        arguments.extend(outputs.iter().flat_map(|it| ["-o", it]));
+        arguments.extend(more);
+        build(dir, &arguments).ok();
+        let meta = meta(dir);
+        let digest = meta["containerimage.digest"].as_str().expect("a digest");
+        assert_eq!(meta["image.name"], *tagged);
+        assert_eq!(meta["containerimage.descriptor"]["digest"], digest);
+        let raw = |name: &str| skopeo(&["--raw", &format!("docker://{name}")]);
+        let found = raw(&format!("{name}@{digest}"));
+        assert_eq!(found, raw(&tagged), "{tag}");
+        // The id is the config's, or the index's, as ever.
+        let id = std::fs::read_to_string(iid).expect("an id");
+        match more {
+            None => assert_eq!(found["config"]["digest"], id),
+            Some(_) => assert_eq!(digest, id),
+        }
+    }
+}
+
+#[test]
 fn a_push_by_digest_leaves_no_tag() {
     if lacks("pushes/by-digest", &["docker-registry", "skopeo"]) {
         return;

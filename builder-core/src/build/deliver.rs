@@ -91,6 +91,10 @@ impl Delivery<'_> {
         Ok(Image {
             stored,
             outputs: done,
+            pushed: self
+                .outputs
+                .iter()
+                .position(|it| matches!(it, Output::Registry { .. })),
             platform: self.solutions[0].platform().clone(),
             platforms: self
                 .solutions

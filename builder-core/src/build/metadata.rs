@@ -9,10 +9,13 @@ use crate::digest::Digest;
 use crate::export::Finished;
 
 impl Image {
-    /// Returns the image as the first output that holds one has it, else as the store has it.
+    /// Returns the image as a registry got it, where one did: that is what names lead to. Else as the first output that
+    /// holds one has it, else as the store has it.
     pub fn exported(&self) -> &Finished {
-        let outputs = self.outputs.iter().flatten();
-        outputs.chain([&self.stored]).next().unwrap_or(&self.stored)
+        let output = |at: usize| self.outputs.get(at).and_then(Option::as_ref);
+        let pushed = self.pushed.and_then(output);
+        let first = || self.outputs.iter().flatten().next();
+        pushed.or_else(first).unwrap_or(&self.stored)
     }
 
     /// Returns the image's id: its config's digest, or that of the index where there are several platforms.

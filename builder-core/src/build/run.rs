@@ -38,6 +38,8 @@ pub struct Image {
     pub stored: Finished,
     /// What each output got, in order; `None` for a tree of files.
     pub outputs: Vec<Option<Finished>>,
+    /// Which of the outputs is the first that goes to a registry.
+    pub pushed: Option<usize>,
     /// The first of [`platforms`](Self::platforms).
     pub platform: Platform,
     pub platforms: Vec<Platform>,
