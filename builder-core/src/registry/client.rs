@@ -51,7 +51,7 @@ pub struct ClientOptions {
     pub first_pause: Duration,
     /// How many blobs of one image are sent at a time.
     pub parallel_uploads: usize,
-    /// An upload that was cut goes on in pieces of this size.
+    /// An upload that was cut goes on in pieces of this size, and in smaller ones after each further cut.
     pub upload_chunk_bytes: u64,
 }
 
@@ -69,7 +69,7 @@ impl Default for ClientOptions {
             give_up_after: Duration::from_secs(55),
             first_pause: Duration::from_millis(500),
             parallel_uploads: 4,
-            upload_chunk_bytes: 16 << 20,
+            upload_chunk_bytes: 8 << 20,
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::store::{Blobs, Download, Follower, StoreError};
 
 const BYTES_PER_EVENT: u64 = 512 << 10;
 /// A connection that brought this much before it was cut was worth it: attempts are counted anew.
-const BYTES_WORTH_IT: u64 = 1 << 20;
+const BYTES_WORTH_IT: u64 = 64 << 10;
 /// A blob of which less comes in the time that silence is borne does not come.
 const LEAST_BYTES: usize = 4 << 10;
 /// How often it is asked whether another process is done with a blob.

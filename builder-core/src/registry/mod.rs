@@ -53,6 +53,7 @@ mod manage;
 mod origins;
 mod part;
 mod parts;
+mod pieces;
 mod pull;
 mod push;
 mod relay;

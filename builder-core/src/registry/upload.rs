@@ -9,12 +9,13 @@
 //!  │ cut
 //! GET: how far? ─▶ PATCH, a piece ─▶ … ─▶ PUT, the last ─▶ done
 //!  │ the registry does not know any more
-//! HEAD …
+//! DELETE, HEAD …
 //! ```
 //!
 //! The whole goes first, since some registries take nothing else, and since pieces cost a round trip each. Once a
-//! connection was cut, pieces make sure that the next cut costs one of them at most. Attempts are counted anew only when
-//! the registry has acknowledged more than ever before, so an upload that starts over again and again ends.
+//! connection was cut, [`Pieces`] make sure that the next cut costs one of them at most. Attempts are counted anew only
+//! when the registry has acknowledged more than ever before, so an upload that starts over again and again ends. One that
+//! is given up is deleted, as far as the registry lets it.
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,12 +23,15 @@ use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use reqwest::header::{CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE};
+use reqwest::header::{
+    CONNECTION, CONTENT_RANGE, CONTENT_TYPE, HeaderMap, HeaderValue, LOCATION, RANGE,
+};
 use reqwest::{Method, Response, StatusCode, Url};
 
 use super::attempts::{Attempts, Trouble};
 use super::call::{Access, Request};
 use super::part::Part;
+use super::pieces::Pieces;
 use super::push::Arrival;
 use super::relay;
 use super::transport::Body;
@@ -36,9 +40,9 @@ use crate::digest::Digest;
 use crate::image::{Descriptor, Reference};
 use crate::store::{Blobs, StoreError};
 
-/// An upload that gets so much further was worth the attempt.
-const BYTES_WORTH_IT: u64 = 1 << 20;
 const TELL_EVERY: Duration = Duration::from_millis(200);
+/// For how long the registry is asked to forget an upload.
+const DELETE_WITHIN: Duration = Duration::from_secs(5);
 
 /// Where an upload stands.
 #[derive(Debug, Clone)]
@@ -119,7 +123,8 @@ impl Upload<'_> {
         let options = &self.client.inner.options;
         let mut attempts = Attempts::new(options);
         let mut session: Option<Session> = None;
-        let (mut best, mut in_pieces, mut relayed) = (0, false, false);
+        let mut pieces = Pieces::new(options.upload_chunk_bytes);
+        let mut relayed = false;
         let mut file: Option<Arc<File>> = None;
         loop {
             let stepped = async {
@@ -138,6 +143,7 @@ impl Upload<'_> {
                         return Ok(Err(Arrival::Sent));
                     }
                     // What has become of the upload is not known: another one starts.
+                    self.forget(&at).await;
                     at = match self.begin(None).await? {
                         Begun::Done(arrival) => return Ok(Err(arrival)),
                         Begun::Session(at) => at,
@@ -155,17 +161,15 @@ impl Upload<'_> {
             let outcome = match stepped.await {
                 Ok(Err(arrival)) => return Ok(arrival),
                 Ok(Ok((at, file))) => {
-                    let piece = options.upload_chunk_bytes.max(at.least).max(1);
                     let left = self.blob.size - at.offset;
-                    if in_pieces && left > piece {
-                        self.patch(&at, file, piece)
-                            .await
-                            .map(Some)
-                            .map_err(|it| (at, it))
-                    } else {
-                        let finished = self.finish(&at, file, left).await;
-                        finished.map(|()| None).map_err(|it| (at, it))
-                    }
+                    let sent = match pieces.next(left, at.least) {
+                        Some(piece) => self.patch(&at, file, piece).await.map(Some),
+                        None => {
+                            let finished = self.finish(&at, file, left, pieces.apart());
+                            finished.await.map(|()| None)
+                        }
+                    };
+                    sent.map_err(|it| (at, it))
                 }
                 Err(trouble) => {
                     attempts.again(trouble).await?;
@@ -175,22 +179,34 @@ impl Upload<'_> {
             match outcome {
                 Ok(None) => return Ok(Arrival::Sent),
                 Ok(Some(next)) => {
-                    if next.offset >= best + BYTES_WORTH_IT {
+                    if pieces.acknowledged(next.offset) {
                         attempts.progress();
                     }
-                    best = best.max(next.offset);
                     session = Some(next);
                 }
                 Err((at, trouble)) => {
-                    attempts.again(trouble).await?;
-                    in_pieces = true;
-                    session = self.status(&at).await;
-                    if let Some(next) = &session
-                        && next.offset >= best + BYTES_WORTH_IT
+                    // What it has by now says whether this attempt was worth it.
+                    let next = match trouble.retry {
+                        true => self.status(&at).await,
+                        false => None,
+                    };
+                    if next
+                        .as_ref()
+                        .is_some_and(|it| pieces.acknowledged(it.offset))
                     {
                         attempts.progress();
-                        best = next.offset;
                     }
+                    pieces.cut();
+                    if next.is_none() {
+                        self.forget(&at).await;
+                    }
+                    if let Err(error) = attempts.again(trouble).await {
+                        if let Some(at) = &next {
+                            self.forget(at).await;
+                        }
+                        return Err(error);
+                    }
+                    session = next;
                 }
             }
         }
@@ -239,6 +255,7 @@ impl Upload<'_> {
         let range = format!("{}-{last}", at.offset);
         let range = HeaderValue::from_str(&range).map_err(|_| self.broken("an odd range"))?;
         request.headers.insert(CONTENT_RANGE, range);
+        apart(&mut request);
         let response = self.send(request, file, at.offset, piece).await?;
         let mut next = self.session(&response, Some(at))?;
         // One that does not say has all of it.
@@ -275,8 +292,17 @@ impl Upload<'_> {
     }
 
     /// Sends what is left, and ends the upload.
-    async fn finish(&self, at: &Session, file: Arc<File>, left: u64) -> Result<(), Trouble> {
+    async fn finish(
+        &self,
+        at: &Session,
+        file: Arc<File>,
+        left: u64,
+        alone: bool,
+    ) -> Result<(), Trouble> {
         let mut request = self.last(at);
+        if alone {
+            apart(&mut request);
+        }
         if at.offset > 0 && left > 0 {
             let range = format!("{}-{}", at.offset, at.offset + left - 1);
             let range = HeaderValue::from_str(&range).map_err(|_| self.broken("an odd range"))?;
@@ -307,6 +333,13 @@ impl Upload<'_> {
         let mut next = self.session(&response, Some(at)).ok()?;
         next.offset = acknowledged(response.headers())?;
         self.plausible(next).ok()
+    }
+
+    /// Has the registry forget an upload that nobody goes on with; some cannot, and nothing depends on it.
+    async fn forget(&self, at: &Session) {
+        let mut request = self.request(Method::DELETE, String::new());
+        request.url = Some(at.url.clone());
+        let _ = tokio::time::timeout(DELETE_WITHIN, self.call(&request)).await;
     }
 
     /// Sends a part of the file as the body of `request`, and tells how far it is.
@@ -440,6 +473,12 @@ fn acknowledged(headers: &HeaderMap) -> Option<u64> {
         ("0", last) => last.checked_add(1),
         _ => None,
     }
+}
+
+/// Has a connection end with this request: what comes next starts with a fresh one.
+fn apart(request: &mut Request) {
+    let close = HeaderValue::from_static("close");
+    request.headers.insert(CONNECTION, close);
 }
 
 fn form_query(pairs: &[(&str, &str)]) -> String {

@@ -419,6 +419,47 @@ async fn trouble_on_the_way_changes_nothing() {
     }
 }
 
+/// Nothing of the size of the blob comes through in one piece, ever.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_large_blob_travels_where_every_connection_is_cut() {
+    let Some(registry) = Registry::start("registry/cuts") else {
+        return;
+    };
+    let place = Place::new();
+    let image = place.image(&mut Random(4), &[12 << 20]);
+    let dir = tempfile::tempdir().expect("temp dir");
+    for (nth, (up, down)) in [(1 << 20, 300 << 10), (3 << 20, 1 << 20)]
+        .into_iter()
+        .enumerate()
+    {
+        let acts = vec![Act::CutUp(up), Act::CutUp(up * 2)];
+        let proxy = Proxy::start_bad(&registry, acts).await;
+        let name = format!("{}/cuts:{nth}", proxy.address)
+            .parse()
+            .expect("name");
+        let troubled = client(
+            &registry,
+            &dir.path().join(format!("up{nth}")),
+            proxy.address,
+        );
+        let pushed = push(&troubled, &place, &name, &image).await;
+        pushed.unwrap_or_else(|it| panic!("cut after {up}: {it}"));
+
+        let proxy = Proxy::start_bad(&registry, vec![Act::CutDown(down)]).await;
+        let name = format!("{}/cuts:{nth}", proxy.address)
+            .parse()
+            .expect("name");
+        let troubled = client(
+            &registry,
+            &dir.path().join(format!("down{nth}")),
+            proxy.address,
+        );
+        let pulled = Place::new().pull(&troubled, &name).await;
+        let pulled = pulled.unwrap_or_else(|it| panic!("cut after {down}: {it}"));
+        assert_eq!(pulled, image.digest);
+    }
+}
+
 /// A layer that is held at one registry alone goes to another without a stay in the store.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_large_blob_passes_the_store_by() {

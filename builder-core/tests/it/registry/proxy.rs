@@ -84,6 +84,15 @@ pub(crate) struct Proxy {
 impl Proxy {
     /// Starts one that does `acts` to its first connections, one each, and is good then.
     pub(crate) async fn start(registry: &Registry, acts: Vec<Act>) -> Proxy {
+        Self::start_with(registry, acts, false).await
+    }
+
+    /// Starts one that begins anew with `acts` when they are over, and never becomes good.
+    pub(crate) async fn start_bad(registry: &Registry, acts: Vec<Act>) -> Proxy {
+        Self::start_with(registry, acts, true).await
+    }
+
+    async fn start_with(registry: &Registry, acts: Vec<Act>, forever: bool) -> Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
         let address = listener.local_addr().expect("address");
         let (acceptor, connector) = tls(registry);
@@ -97,7 +106,9 @@ impl Proxy {
         tokio::spawn(async move {
             while let Ok((client, _)) = listener.accept().await {
                 let (acceptor, connector) = (acceptor.clone(), connector.clone());
-                let act = acts.get(done.fetch_add(1, Ordering::Relaxed)).copied();
+                let nth = done.fetch_add(1, Ordering::Relaxed);
+                let nth = if forever { nth % acts.len() } else { nth };
+                let act = acts.get(nth).copied();
                 tokio::spawn(async move {
                     // Whoever goes away ends the connection; that is all there is to it.
                     let _ = serve(client, behind, acceptor, connector, act).await;
