@@ -312,6 +312,9 @@ fn output(given: Given, around: &Surroundings) -> Result<Output, String> {
     if kind == "docker" && matches!(compression, Compression::Zstd(_)) {
         return Err("`docker load` takes no zstd: use gzip or uncompressed".to_owned());
     }
+    if oci_types == Some(false) && matches!(compression, Compression::Zstd(_)) {
+        return Err("oci-mediatypes=false: Docker's media types have no zstd: use compression=gzip, or leave oci-mediatypes out".to_owned());
+    }
     if kind == "oci" && oci_types == Some(false) {
         return Err("type=oci has the media types of OCI: for Docker's use type=docker".to_owned());
     }

@@ -196,6 +196,14 @@ fn what_is_refused_is_named() {
         ("type=oci,dest=x,name=A", "name=A"),
         ("type=oci,dest=x,oci-mediatypes=false", "type=docker"),
         (
+            "type=registry,oci-mediatypes=false,compression=zstd,force-compression=true",
+            "have no zstd: use compression=gzip",
+        ),
+        (
+            "type=image,name=a.io/b:1,push=true,oci-mediatypes=false,compression=zstd",
+            "have no zstd",
+        ),
+        (
             "type=oci,dest=x,rewrite-timestamp=true",
             "SOURCE_DATE_EPOCH",
         ),

@@ -369,3 +369,51 @@ fn what_the_store_keeps_is_pushed_as_a_build_pushes_it() {
     );
     assert_eq!(ran.code, Some(2));
 }
+
+/// Docker's manifest names no zstd: nobody takes one that does.
+#[test]
+fn a_schema_2_image_that_is_pushed_with_zstd_is_ocis() {
+    if lacks("pushes/schema2", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let name = |tag: &str| format!("127.0.0.1:{}/team/{tag}", registry.port);
+    let oci = "application/vnd.oci.image";
+    let docker = "application/vnd.docker.distribution.manifest";
+    for (case, platforms, kind) in [
+        ("one", "linux/amd64", "v2+json"),
+        ("many", "linux/amd64,linux/arm64", "list.v2+json"),
+    ] {
+        let first = name(&format!("{case}:1"));
+        let types = "type=registry,oci-mediatypes=false";
+        let platforms = format!("--platform={platforms}");
+        build(dir, &["-t", &first, "-o", types, &platforms]).ok();
+        let raw = |it: &str| skopeo(&["--raw", &format!("docker://{it}")]);
+        assert_eq!(raw(&first)["mediaType"], format!("{docker}.{kind}"));
+        on(dir, case, &["pull", "--all-platforms", &first]).ok();
+        for (codec, expected, says) in [("zstd", oci, true), ("gzip", docker, false)] {
+            let other = name(&format!("{case}:{codec}"));
+            on(dir, case, &["tag", &first, &other]).ok();
+            let format = format!("--compression-format={codec}");
+            let ran = on(dir, case, &["push", &format, &other]).ok();
+            let said = ran.stderr.contains("with the media types of OCI");
+            assert_eq!(said, says, "{case} {codec}: {}", ran.stderr);
+            let found = raw(&other);
+            let found = found["mediaType"].as_str().expect("a type");
+            assert!(found.starts_with(expected), "{case} {codec}: {found}");
+            // Who reads it knows all that it names.
+            let config = skopeo(&["--override-arch=amd64", &format!("docker://{other}")]);
+            assert_eq!(config["Architecture"], "amd64");
+        }
+    }
+    let types = "type=registry,oci-mediatypes=false,compression=zstd";
+    let ran = build(dir, &["-t", &name("x:1"), "-o", types]);
+    assert_eq!(ran.code, Some(2));
+    assert!(
+        ran.stderr.contains("use compression=gzip"),
+        "{}",
+        ran.stderr
+    );
+}

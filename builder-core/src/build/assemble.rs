@@ -81,6 +81,10 @@ pub(super) fn finish(
     if how.docker_types {
         config.media_type = media_type::DOCKER_CONFIG.to_owned();
         for layer in &mut descriptors {
+            if layer.media_type == media_type::OCI_LAYER_ZSTD {
+                let layer = layer.digest;
+                return Err(BuildError::DockerTypes { layer });
+            }
             layer.media_type = media_type::docker_layer(&layer.media_type).to_owned();
         }
     }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::context::ContextError;
+use crate::digest::Digest;
 use crate::dockerfile::diagnostic::{Diagnostic, Severity};
 use crate::dockerfile::{ParseError, Span};
 use crate::export::ExportError;
@@ -95,6 +96,10 @@ pub enum BuildError {
     WiderScan(Box<Located<WiderScanError>>),
     #[error("a docker archive holds one platform: build one at a time, or write type=oci")]
     ManyPlatforms,
+    #[error(
+        "oci-mediatypes=false: layer {layer} of the base is compressed with zstd, which Docker's media types cannot say: use force-compression=true, or leave oci-mediatypes out"
+    )]
+    DockerTypes { layer: Digest },
     #[error("cannot reach the engine at {engine}: {source}")]
     Engine {
         engine: String,

@@ -295,11 +295,9 @@ fn differs(blob: &Descriptor, how: Compression) -> bool {
 
 /// A base's layers stay as they came, under OCI's names.
 fn as_oci(blob: &Descriptor) -> Descriptor {
-    let media_type = match blob.media_type.as_str() {
-        media_type::DOCKER_LAYER => media_type::OCI_LAYER,
-        media_type::DOCKER_LAYER_GZIP => media_type::OCI_LAYER_GZIP,
-        media_type::DOCKER_LAYER_ZSTD => media_type::OCI_LAYER_ZSTD,
-        other => other,
+    let media_type = match media_type::is_layer(&blob.media_type) {
+        true => media_type::oci(&blob.media_type),
+        false => &blob.media_type,
     };
     Descriptor::new(media_type, blob.digest, blob.size)
 }

@@ -6,6 +6,8 @@ pub const OCI_CONFIG: &str = "application/vnd.oci.image.config.v1+json";
 pub const OCI_LAYER: &str = "application/vnd.oci.image.layer.v1.tar";
 pub const OCI_LAYER_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const OCI_LAYER_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
+pub const OCI_LAYER_FOREIGN_GZIP: &str =
+    "application/vnd.oci.image.layer.nondistributable.v1.tar+gzip";
 pub const OCI_EMPTY: &str = "application/vnd.oci.empty.v1+json";
 
 pub const DOCKER_INDEX: &str = "application/vnd.docker.distribution.manifest.list.v2+json";
@@ -65,6 +67,20 @@ pub fn docker_layer(oci: &str) -> &str {
         OCI_LAYER => DOCKER_LAYER,
         OCI_LAYER_GZIP => DOCKER_LAYER_GZIP,
         OCI_LAYER_ZSTD => DOCKER_LAYER_ZSTD,
+        other => other,
+    }
+}
+
+/// Returns OCI's media type for Docker's; any other stays.
+pub fn oci(docker: &str) -> &str {
+    match docker {
+        DOCKER_INDEX => OCI_INDEX,
+        DOCKER_MANIFEST => OCI_MANIFEST,
+        DOCKER_CONFIG => OCI_CONFIG,
+        DOCKER_LAYER => OCI_LAYER,
+        DOCKER_LAYER_GZIP => OCI_LAYER_GZIP,
+        DOCKER_LAYER_ZSTD => OCI_LAYER_ZSTD,
+        DOCKER_LAYER_FOREIGN_GZIP => OCI_LAYER_FOREIGN_GZIP,
         other => other,
     }
 }

@@ -3,6 +3,8 @@
 //! The store keeps what a build has made as it is, since compressing is work for those who send. What is pushed later is what
 //! `build --push` would have pushed, byte for byte: the same layers, and in attestations the digests of these. A layer that
 //! a registry is known to have uncompressed stays so, unless another form is asked for.
+//!
+//! What Docker's media types cannot say is sent with OCI's: engines and tools refuse a schema 2 manifest with zstd layers.
 
 use std::collections::BTreeMap;
 
@@ -40,7 +42,7 @@ impl Images {
         &self,
         top: Descriptor,
         options: &PushOptions,
-    ) -> Result<Descriptor, ImagesError> {
+    ) -> Result<AsSent, ImagesError> {
         let (store, how, force) = (
             self.store.clone(),
             options.compression,
@@ -54,13 +56,23 @@ impl Images {
                 force,
                 layers: BTreeMap::new(),
                 documents: BTreeMap::new(),
+                renamed: false,
             };
-            rewrite.document(&top, 0)
+            let top = rewrite.document(&top, 0)?;
+            let renamed = rewrite.renamed;
+            Ok(AsSent { top, renamed })
         });
         rewritten
             .await
             .map_err(|error| ImagesError::Worker(error.to_string()))?
     }
+}
+
+/// What is pushed.
+pub(super) struct AsSent {
+    pub top: Descriptor,
+    /// Docker's media types have become OCI's.
+    pub renamed: bool,
 }
 
 struct Rewrite<'a> {
@@ -71,6 +83,7 @@ struct Rewrite<'a> {
     /// What has become of layers, and of documents.
     layers: BTreeMap<Digest, Descriptor>,
     documents: BTreeMap<Digest, Descriptor>,
+    renamed: bool,
 }
 
 impl Rewrite<'_> {
@@ -99,9 +112,14 @@ impl Rewrite<'_> {
         for it in index.manifests.iter_mut().filter(is_said) {
             *it = self.said(it)?;
         }
+        let mut entry = entry.clone();
+        if index != before && speaks_oci(&index.manifests) {
+            index.media_type = Some(media_type::oci(index.media_type()).to_owned());
+            entry.media_type = media_type::oci(&entry.media_type).to_owned();
+        }
         match index == before {
-            true => Ok(entry.clone()),
-            false => self.changed(entry, &index.to_bytes()),
+            true => Ok(entry),
+            false => self.changed(&entry, &index.to_bytes()),
         }
     }
 
@@ -127,22 +145,28 @@ impl Rewrite<'_> {
             if sent.digest == layer.digest {
                 continue;
             }
-            let kind = match is_docker {
-                true => media_type::docker_layer(&sent.media_type),
-                false => &sent.media_type,
-            };
             let sent = Descriptor {
-                media_type: kind.to_owned(),
+                media_type: sent.media_type,
                 digest: sent.digest,
                 size: sent.size,
                 ..layer.clone()
             };
-            self.layers.insert(layer.digest, sent.clone());
             *layer = sent;
         }
+        let mut entry = entry.clone();
+        if manifest != before {
+            let types = types(is_docker, &manifest.layers);
+            name(&mut manifest, &mut entry, types);
+            self.renamed |= is_docker && types == Types::Oci;
+        }
+        for (then, now) in before.layers.iter().zip(&manifest.layers) {
+            if then.digest != now.digest {
+                self.layers.insert(then.digest, now.clone());
+            }
+        }
         match manifest == before {
-            true => Ok(entry.clone()),
-            false => self.changed(entry, &manifest.to_bytes()),
+            true => Ok(entry),
+            false => self.changed(&entry, &manifest.to_bytes()),
         }
     }
 
@@ -186,6 +210,47 @@ impl Rewrite<'_> {
         self.documents.insert(entry.digest, now.clone());
         Ok(now)
     }
+}
+
+/// Whose media types a manifest has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Types {
+    Docker,
+    Oci,
+}
+
+/// Chooses the media types of a manifest with these layers, which had Docker's or OCI's.
+fn types(was_docker: bool, layers: &[Descriptor]) -> Types {
+    use media_type::{LayerCompression, layer_compression};
+    let mut codecs = layers.iter().map(|it| layer_compression(&it.media_type));
+    match was_docker && codecs.all(|it| it != Some(LayerCompression::Zstd)) {
+        true => Types::Docker,
+        false => Types::Oci,
+    }
+}
+
+/// Gives all that a manifest names, and what names it, these media types.
+fn name(manifest: &mut Manifest, entry: &mut Descriptor, types: Types) {
+    match types {
+        Types::Docker => {
+            for layer in &mut manifest.layers {
+                layer.media_type = media_type::docker_layer(&layer.media_type).to_owned();
+            }
+        }
+        Types::Oci => {
+            for part in manifest.layers.iter_mut().chain([&mut manifest.config]) {
+                part.media_type = media_type::oci(&part.media_type).to_owned();
+            }
+            manifest.media_type = Some(media_type::oci(manifest.media_type()).to_owned());
+            entry.media_type = media_type::oci(&entry.media_type).to_owned();
+        }
+    }
+}
+
+/// Whether an index has to be OCI's, since an entry is: a list of Docker's names Docker's manifests alone.
+fn speaks_oci(entries: &[Descriptor]) -> bool {
+    let mut kinds = entries.iter().map(|it| it.media_type.as_str());
+    kinds.any(|it| matches!(it, media_type::OCI_MANIFEST | media_type::OCI_INDEX))
 }
 
 /// Renames in a document what has another digest now. A layer is renamed where it is described, and not where its digest stands
@@ -236,6 +301,53 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn docker_types_stay_as_long_as_they_can_say_what_is_there() {
+        use media_type::*;
+        let of = |kind: &&str| Descriptor::of(*kind, b"");
+        for (docker, layers, expected) in [
+            (
+                true,
+                &[DOCKER_LAYER_GZIP, OCI_LAYER_GZIP][..],
+                Types::Docker,
+            ),
+            (
+                true,
+                &[DOCKER_LAYER, DOCKER_LAYER_FOREIGN_GZIP],
+                Types::Docker,
+            ),
+            (true, &[], Types::Docker),
+            (true, &[DOCKER_LAYER_GZIP, OCI_LAYER_ZSTD], Types::Oci),
+            (true, &[DOCKER_LAYER_ZSTD], Types::Oci),
+            (false, &[OCI_LAYER_GZIP], Types::Oci),
+        ] {
+            let layers: Vec<_> = layers.iter().map(of).collect();
+            assert_eq!(types(docker, &layers), expected, "{docker} {layers:?}");
+        }
+        let layers = [DOCKER_LAYER_GZIP, OCI_LAYER_ZSTD, DOCKER_LAYER_FOREIGN_GZIP];
+        let config = Descriptor::of(DOCKER_CONFIG, b"");
+        let layers = layers.iter().map(of).collect();
+        let mut manifest = Manifest::new(config, layers, BTreeMap::new());
+        manifest.media_type = Some(DOCKER_MANIFEST.to_owned());
+        let mut entry = Descriptor::of(DOCKER_MANIFEST, b"");
+        name(&mut manifest, &mut entry, Types::Oci);
+        let kinds = manifest.layers.iter().chain([&manifest.config, &entry]);
+        let kinds: Vec<_> = kinds.map(|it| it.media_type.as_str()).collect();
+        assert_eq!(
+            kinds,
+            [
+                OCI_LAYER_GZIP,
+                OCI_LAYER_ZSTD,
+                OCI_LAYER_FOREIGN_GZIP,
+                OCI_CONFIG,
+                OCI_MANIFEST
+            ]
+        );
+        assert_eq!(manifest.media_type(), OCI_MANIFEST);
+        assert!(speaks_oci(&[of(&DOCKER_MANIFEST), entry]));
+        assert!(!speaks_oci(&[of(&DOCKER_MANIFEST)]));
+    }
 
     #[test]
     fn documents_follow_what_they_name() {

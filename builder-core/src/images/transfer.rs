@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use futures_util::StreamExt;
 
-use super::compress::REFERENCE_DIGEST;
+use super::compress::{AsSent, REFERENCE_DIGEST};
 use super::find::ANNOTATION_REPO_DIGEST;
 use super::{Images, ImagesError, PushOptions};
 use crate::digest::{DiffId, Digest, DigestWriter};
@@ -173,7 +173,13 @@ impl Images {
                 if left == 1 { "" } else { "s" },
             ));
         }
-        let top = self.as_sent(top, options).await?;
+        let AsSent { top, renamed } = self.as_sent(top, options).await?;
+        if renamed {
+            step.warn(format!(
+                "{}: its manifest was Docker's schema 2, which knows no zstd: it is pushed with the media types of OCI",
+                name.familiar(),
+            ));
+        }
         let push = self.prepare(name, &top)?;
         let pushed = self
             .client
