@@ -187,3 +187,52 @@ fn what_was_made_at_another_epoch_does_not_matter() {
         assert_eq!(warm, cold, "{epoch}");
     }
 }
+
+/// A time that a step gave lies between two epochs: under the earlier it is that, under the later it is its own.
+#[test]
+fn a_later_epoch_tells_what_an_earlier_one_hid() {
+    let Some(base) = fixture::base("reproducible") else {
+        return;
+    };
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    let dockerfile = "FROM busybox\nRUN mkdir /q && echo 1 > /q/new && touch -d @1500000000 /q/given\n";
+    fixture::write_files(&dir, &[("Dockerfile", dockerfile)]);
+    let build = |store: &str, epoch: Option<&str>| {
+        let path = |name: &str| temp.path().join(name);
+        let mut command = fixture::build(base, &path(store));
+        command.envs(epoch.map(|it| ("SOURCE_DATE_EPOCH", it)));
+        let tar = format!("type=tar,dest={}", path("files.tar").display());
+        command.args(["-t", "x", "-o", &tar, "--iidfile"]);
+        fixture::run(command.arg(path("iid")).arg(&dir)).ok();
+        let tar = fs::read(path("files.tar")).expect("an archive");
+        let times: BTreeMap<String, u64> = tar::Archive::new(&tar[..])
+            .entries()
+            .expect("a tar")
+            .map(|entry| {
+                let entry = entry.expect("an entry");
+                let path = entry.path().expect("a path").display().to_string();
+                (path, entry.header().mtime().expect("a time"))
+            })
+            .filter(|(path, _)| path.contains("q/"))
+            .collect();
+        let iid = fs::read_to_string(path("iid")).expect("an image id");
+        (iid, times["q/given"], times["q/new"])
+    };
+    for (nth, (epoch, given, new)) in [
+        ("1000000000", 1_000_000_000, 1_000_000_000),
+        ("1700000000", 1_500_000_000, 1_700_000_000),
+        ("1500000000", 1_500_000_000, 1_500_000_000),
+        ("1600000000", 1_500_000_000, 1_600_000_000),
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let warm = build("warm", Some(epoch));
+        assert_eq!((warm.1, warm.2), (given, new), "{epoch}");
+        assert_eq!(warm, build(&format!("cold{nth}"), Some(epoch)), "{epoch}");
+    }
+    let (_, given, new) = build("warm", None);
+    assert_eq!(given, 1_500_000_000);
+    assert!(new > 1_700_000_000, "{new}");
+}

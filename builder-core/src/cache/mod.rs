@@ -32,4 +32,4 @@ pub use last::{Came, Earlier, LastBuild, Place, StepReport};
 pub use placed::{Look, Place as LookedAt, Placed};
 pub use prune::{Need, Policy, Rules, Thing};
 pub use reason::{Reason, explain, nearest};
-pub use record::{Cache, Layer, Record};
+pub use record::{Cache, Layer, Record, Retimed};

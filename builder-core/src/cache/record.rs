@@ -19,6 +19,9 @@ pub struct Layer {
     pub content: ContentDigest,
     /// Seconds since the epoch; `None` for a layer of a base.
     pub created: Option<i64>,
+    /// The `SOURCE_DATE_EPOCH` that no time in it is later than.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clamped: Option<i64>,
     /// The image that the blob can be fetched from.
     pub origin: Option<String>,
 }
@@ -32,6 +35,14 @@ impl Layer {
         }
         ContentDigest(*hasher.finalize().as_bytes())
     }
+}
+
+/// A layer with the times of a `SOURCE_DATE_EPOCH`.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Retimed {
+    pub layer: Layer,
+    /// From it the times of every other epoch can be told, too: all that is now the epoch was written by the step.
+    pub exact: bool,
 }
 
 /// What a key led to.
@@ -109,17 +120,17 @@ impl Cache {
     }
 
     /// Returns `layer` with the times of `epoch`, if it was made once.
-    pub fn find_retimed(&self, layer: &Layer, epoch: i64) -> Option<Layer> {
+    pub fn find_retimed(&self, layer: &Layer, epoch: i64) -> Option<Retimed> {
         let key = retimed_key(layer, epoch);
-        let layer: Layer = self.store.records().get(RETIMED, &key)?;
-        self.is_there(&layer).then_some(layer)
+        let found: Retimed = self.store.records().get(RETIMED, &key)?;
+        self.is_there(&found.layer).then_some(found)
     }
 
     /// Remembers `layer` with the times of `epoch`.
     ///
     /// # Errors
     /// Where the store cannot be written.
-    pub fn put_retimed(&self, layer: &Layer, epoch: i64, made: &Layer) -> Result<(), StoreError> {
+    pub fn put_retimed(&self, layer: &Layer, epoch: i64, made: &Retimed) -> Result<(), StoreError> {
         let key = retimed_key(layer, epoch);
         self.store.records().put(RETIMED, &key, made)
     }
@@ -149,8 +160,9 @@ fn same_key(parent: &[Layer], content: ContentDigest) -> Digest {
 }
 
 fn retimed_key(layer: &Layer, epoch: i64) -> Digest {
-    let mut hasher = KeyHasher::new("retimed/1");
+    let mut hasher = KeyHasher::new("retimed/2");
     hasher.field("layer", layer.diff_id.0.as_bytes());
+    hasher.field("created", layer.created.unwrap_or_default().to_string());
     hasher.field("epoch", epoch.to_string());
     hasher.finish().digest
 }

@@ -120,6 +120,8 @@ struct OwnLayer {
     diff_id: DiffId,
     content: ContentDigest,
     created: i64,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    clamped: Option<i64>,
     /// Left out in an image, whose manifest has it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     blob: Option<Descriptor>,
@@ -304,6 +306,7 @@ impl Chains {
             diff_id: layer.diff_id,
             content: layer.content,
             created: layer.created.unwrap_or_default(),
+            clamped: layer.clamped,
             blob: Some(Descriptor::new(&blob.media_type, blob.digest, blob.size)),
         });
         self.own_known
@@ -338,6 +341,7 @@ impl CacheConfig {
                 diff_id,
                 content,
                 created,
+                clamped,
                 blob,
             } = own.layers.get(*at)?;
             Some(Layer {
@@ -345,6 +349,7 @@ impl CacheConfig {
                 blob: blob.as_ref().or_else(|| blobs.get(diff_id))?.clone(),
                 content: *content,
                 created: Some(*created),
+                clamped: *clamped,
                 origin: Some(origin.to_owned()),
             })
         };

@@ -9,6 +9,7 @@ fn layer(text: &str, created: Option<i64>) -> Layer {
         blob: Descriptor::new("tar", diff_id.0, 1),
         content: ContentDigest::of(text.as_bytes()),
         created,
+        clamped: None,
         origin: None,
     }
 }

@@ -169,7 +169,7 @@ fn on_parent(
     let mut out = inputs.compressor.writer(job.leaves())?;
     let outline = out.outline();
     let (out, written) = target.write(out, outline, clamp)?;
-    let layer = keep_blob(inputs, out, &written, parent)?;
+    let layer = keep_blob(inputs, out, &written, parent, clamp)?;
     if let Some(key) = placed.filter(|_| tells)
         && let Some(looks) = looks.finish()
     {
@@ -180,12 +180,14 @@ fn on_parent(
     Ok(layer)
 }
 
-/// Puts a written layer into the store, or, where the same change was made before, returns the earlier layer.
+/// Puts a written layer, with times that are `clamped`, into the store, or, where the same change was made before, returns the
+/// earlier layer.
 pub(super) fn keep_blob(
     inputs: &Inputs,
     out: LayerWriter,
     written: &Written,
     parent: &[Layer],
+    clamped: Option<i64>,
 ) -> Result<Layer, SolveErrorKind> {
     let cache = Cache::new(inputs.store.clone());
     if !inputs.options.no_cache
@@ -195,12 +197,12 @@ pub(super) fn keep_blob(
         return Ok(earlier);
     }
     let size = out.commit(written.diff_id)?;
-    let created = inputs.plan.source_date_epoch;
     let layer = Layer {
         diff_id: written.diff_id,
         blob: Descriptor::new(media_type::OCI_LAYER, written.diff_id.0, size),
         content: written.content,
-        created: Some(created.unwrap_or(inputs.options.now)),
+        created: Some(clamped.unwrap_or(inputs.options.now)),
+        clamped,
         origin: None,
     };
     cache.put_same(parent, &layer)?;

@@ -98,7 +98,7 @@ fn run_key(run: &RunOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHasher {
         security,
         arg_names,
     } = run;
-    let mut key = KeyHasher::new("run/2");
+    let mut key = KeyHasher::new("run/3");
     key.list("command", args);
     for (name, value) in env {
         let field = format!("variable {name}");

@@ -50,6 +50,7 @@ pub fn image_layers(resolved: &Resolved) -> Result<Vec<Layer>, SolveErrorKind> {
             blob: blob.clone(),
             content: ContentDigest(*diff_id.0.as_bytes()),
             created: None,
+            clamped: None,
             origin: origin(blob),
         })
         .collect())

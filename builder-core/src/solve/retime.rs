@@ -13,16 +13,20 @@ use std::sync::Arc;
 use super::SolveErrorKind;
 use super::inputs::Inputs;
 use super::layers::{LayerLoader, bad, limits, unreadable};
-use crate::cache::{Cache, Layer};
+use crate::cache::{Cache, Layer, Retimed};
 use crate::context::{ContextError, Lookup, Node, Tree, Xattrs};
+use crate::export::LayerWriter;
 use crate::image::{Descriptor, media_type};
 use crate::layer::compression::decompressor;
-use crate::layer::{Reader, ReaderOptions, Writer, WriterOptions};
+use crate::layer::{Reader, ReaderOptions, Writer, WriterOptions, Written};
 use crate::progress::VertexId;
 
-/// When the layer's step began, if its times are of another epoch than `epoch`.
+/// When the layer's step began, if its times are not those of `epoch`.
 fn other(layer: &Layer, epoch: i64) -> Option<i64> {
-    layer.created.filter(|created| *created != epoch)
+    match layer.clamped == Some(epoch) {
+        true => None,
+        false => layer.created,
+    }
 }
 
 /// The time of something under `epoch`, of a step that began at `since`.
@@ -34,17 +38,66 @@ fn told(mtime: i64, since: i64, epoch: i64) -> i64 {
     }
 }
 
+/// How the times of a layer are told.
+#[derive(Debug)]
+pub(super) struct Retiming {
+    since: i64,
+    epoch: i64,
+    is_exact: bool,
+}
+
+impl Retiming {
+    /// Of a step that began at `since`.
+    pub(super) fn new(since: i64, epoch: i64) -> Self {
+        Retiming {
+            since,
+            epoch,
+            is_exact: true,
+        }
+    }
+
+    pub(super) fn told(&mut self, mtime: i64) -> i64 {
+        // It will look as if the step had written it, though that gave it a time.
+        self.is_exact &= !(self.epoch..self.since).contains(&mtime);
+        told(mtime, self.since, self.epoch)
+    }
+
+    /// Whether the times of every other epoch can be told from those that were told.
+    pub(super) fn is_exact(&self) -> bool {
+        self.is_exact
+    }
+}
+
+/// Keeps a layer that was written with the times of `epoch`.
+pub(super) fn made(
+    out: LayerWriter,
+    written: &Written,
+    epoch: i64,
+) -> Result<Layer, SolveErrorKind> {
+    let size = out.commit(written.diff_id)?;
+    Ok(Layer {
+        diff_id: written.diff_id,
+        blob: Descriptor::new(media_type::OCI_LAYER, written.diff_id.0, size),
+        content: written.content,
+        created: Some(epoch),
+        clamped: Some(epoch),
+        origin: None,
+    })
+}
+
 /// Whether the layer has times of another epoch than this build's.
 pub(super) fn is_other(inputs: &Inputs, layer: &Layer) -> bool {
     let epoch = inputs.plan.source_date_epoch;
     epoch.is_some_and(|epoch| other(layer, epoch).is_some())
 }
 
-/// Returns the layer as the result has it, where that was made before.
+/// Returns the layer as the result has it, where that was made before and tells as much.
 pub(super) fn known(inputs: &Inputs, cache: &Cache, layer: Layer) -> Layer {
     match inputs.plan.source_date_epoch {
         Some(epoch) if other(&layer, epoch).is_some() => {
-            cache.find_retimed(&layer, epoch).unwrap_or(layer)
+            let found = cache.find_retimed(&layer, epoch);
+            let exact = found.filter(|it| it.exact);
+            exact.map_or(layer, |it| it.layer)
         }
         _ => layer,
     }
@@ -80,8 +133,9 @@ async fn retimed(
 ) -> Result<Layer, SolveErrorKind> {
     let cache = Cache::new(inputs.store.clone());
     if let Some(known) = cache.find_retimed(layer, epoch) {
-        inputs.compressor.expect(known.diff_id, known.blob.size);
-        return Ok(known);
+        let layer = known.layer;
+        inputs.compressor.expect(layer.diff_id, layer.blob.size);
+        return Ok(layer);
     }
     let (inputs_there, wanted) = (inputs.clone(), layer.clone());
     let work = move |blob: &mut (dyn Read + Send)| {
@@ -93,46 +147,41 @@ async fn retimed(
             limits: limits(inputs, &wanted),
         };
         let out = inputs.compressor.writer(true)?;
-        let options_out = WriterOptions {
-            clamp_mtime: Some(epoch),
-        };
-        let (mut reader, mut writer) = (Reader::new(tar, options), Writer::new(out, options_out));
+        let mut times = Retiming::new(since, epoch);
+        let mut reader = Reader::new(tar, options);
+        let mut writer = Writer::new(out, WriterOptions::default());
         let failed = |error: crate::layer::LayerError| bad(&wanted, error.into());
         while let Some(mut entry) = reader.next().map_err(failed)? {
-            entry.mtime = told(entry.mtime, since, epoch);
+            entry.mtime = times.told(entry.mtime);
             writer.append(&entry, &mut reader).map_err(failed)?;
         }
         let (out, written) = writer.finish().map_err(failed)?;
-        let size = out.commit(written.diff_id)?;
-        Ok(Layer {
-            diff_id: written.diff_id,
-            blob: Descriptor::new(media_type::OCI_LAYER, written.diff_id.0, size),
-            content: wanted.content,
-            created: Some(epoch),
-            origin: None,
+        Ok(Retimed {
+            layer: made(out, &written, epoch)?,
+            exact: times.is_exact(),
         })
     };
     let made = loader.read(inputs, layer, vertex, work).await?;
     cache.put_retimed(layer, epoch, &made)?;
-    Ok(made)
+    Ok(made.layer)
 }
 
 /// A tree of a result that was found, with the times of today's epoch. Which layer a file is of it does not know: what is
 /// not older than the first RUN counts as written.
-pub(super) struct Retimed {
+pub(super) struct RetimedTree {
     tree: Arc<dyn Tree>,
     since: i64,
     epoch: i64,
 }
 
-impl Retimed {
+impl RetimedTree {
     /// Returns `tree`, which `layers` come to, as it is or so shown.
     pub(super) fn of(inputs: &Inputs, layers: &[Layer], tree: Arc<dyn Tree>) -> Arc<dyn Tree> {
         let Some(epoch) = inputs.plan.source_date_epoch else {
             return tree;
         };
         match layers.iter().filter_map(|it| other(it, epoch)).min() {
-            Some(since) => Arc::new(Retimed { tree, since, epoch }),
+            Some(since) => Arc::new(RetimedTree { tree, since, epoch }),
             None => tree,
         }
     }
@@ -143,13 +192,13 @@ impl Retimed {
     }
 }
 
-impl Lookup for Retimed {
+impl Lookup for RetimedTree {
     fn lookup(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
         Ok(self.tree.lookup(path)?.map(|node| self.node(node)))
     }
 }
 
-impl Tree for Retimed {
+impl Tree for RetimedTree {
     fn children(&self, path: &[u8]) -> Result<Arc<[Node]>, ContextError> {
         let children = self.tree.children(path)?;
         Ok(children.iter().map(|it| self.node(it.clone())).collect())

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::SolveErrorKind;
 use super::inputs::{ContextDir, Inputs, Origin};
 use super::layered_tree::LayeredTree;
-use super::retime::Retimed;
+use super::retime::RetimedTree;
 use crate::cache::Layer;
 use crate::context::digests::DigestCache;
 use crate::context::{
@@ -137,7 +137,7 @@ pub(super) fn view(inputs: &Inputs, layers: &[Layer]) -> Result<KnownTree, Solve
         }
     };
     Ok(KnownTree {
-        tree: Retimed::of(inputs, layers, tree),
+        tree: RetimedTree::of(inputs, layers, tree),
         digests: Arc::new(DigestCache::in_memory()),
     })
 }

@@ -4,6 +4,7 @@ mod cache_mount;
 mod context_view;
 mod device;
 mod failed;
+mod keep;
 mod mask;
 mod mount_files;
 mod mounts;
@@ -12,8 +13,6 @@ mod seed;
 mod ssh;
 
 use std::ffi::OsString;
-use std::fs::File;
-use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
@@ -22,17 +21,17 @@ use super::inputs::Inputs;
 use super::job::Job;
 use super::layers::worker;
 use super::trees::{chains, view};
-use super::{SolveErrorKind, able, file_step};
+use super::{SolveErrorKind, able};
 use crate::cache::Layer;
-use crate::layer::{EntryKind, Writer, WriterOptions, read_ahead};
 use crate::plan::{MountOp, MountSource, RunOp};
 use crate::sandbox::{self, Root, Rung, Spec, User};
-use crate::snapshot::{Active, Change, open_data, read_data};
+use crate::snapshot::Active;
 
 use cache_mount::Caches;
 pub(super) use cache_mount::cache_name;
 pub use failed::{FailedStep, SecretUse};
 pub(crate) use failed::{LOCK, directory, forget};
+use keep::keep;
 pub use mount_files::pack_mount;
 use process::{Stop, StopOnDrop, end_of_time, run_process};
 pub(crate) use ssh::{Socket as SshSocket, open as open_ssh};
@@ -263,61 +262,4 @@ fn with_primary(account: &Account) -> Vec<u32> {
         .chain(others)
         .copied()
         .collect()
-}
-
-/// Writes what the process changed as a layer, and keeps its tree as a snapshot.
-fn keep(
-    job: &Job,
-    active: Active,
-    parent: &[Layer],
-    accounts: Arc<Accounts>,
-) -> Result<Layer, SolveErrorKind> {
-    let inputs = &job.inputs;
-    let clamp_mtime = inputs.plan.source_date_epoch;
-    let upper = File::open(&active.upper)
-        .map_err(|error| SolveErrorKind::io("open a step's changes", error))?;
-    let changed = inputs.snapshots.changes(&active)?;
-    let mut out = inputs.compressor.writer(job.leaves())?;
-    let outline = out.outline();
-    let mut writer = Writer::outlined(out, WriterOptions { clamp_mtime }, outline);
-    let layer_error = |error| SolveErrorKind::File(super::FileError::Layer(error));
-    let read = |change: &Change| read_data(upper.as_fd(), change);
-    read_ahead(
-        &changed,
-        |change| change.entry.size(),
-        read,
-        |change, ahead| {
-            let entry = &change.entry;
-            let written = match (ahead, &entry.kind) {
-                (Some(read), _) => {
-                    let (bytes, content) = read?;
-                    writer.append_hashed(entry, &bytes, &content)
-                }
-                (None, EntryKind::File { .. }) => {
-                    writer.append(entry, &mut open_data(upper.as_fd(), change)?)
-                }
-                (None, _) => writer.append(entry, &mut std::io::empty()),
-            };
-            written.map_err(layer_error)
-        },
-    )?;
-    let (out, written) = writer.finish().map_err(layer_error)?;
-    let layer = file_step::keep_blob(inputs, out, &written, parent)?;
-    // An earlier layer with the same content stays: its times are in the image, so its snapshot must be used too.
-    if layer.diff_id == written.diff_id {
-        let mut stack = parent.to_vec();
-        stack.push(layer.clone());
-        let chains = chains(&stack);
-        inputs.snapshots.commit(active, &changed, &chains)?;
-        if let Some(top) = chains.last().copied() {
-            job.loader.unpacked(top);
-            if !accounts.may_change(changed.iter().map(|change| &change.entry)) {
-                let known = job.shared.accounts.lock();
-                known
-                    .unwrap_or_else(PoisonError::into_inner)
-                    .insert(top, accounts);
-            }
-        }
-    }
-    Ok(layer)
 }
