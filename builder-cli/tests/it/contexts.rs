@@ -386,6 +386,51 @@ fn add_of_an_address_asks_once_and_downloads_what_is_new() {
 }
 
 #[test]
+fn a_time_does_not_tell_that_an_address_is_unchanged() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let www = dir.join("www");
+    fixture::write_files(&www, &[("f", "two\n")]);
+    let web = Web::without_etags(&www);
+    let dockerfile = format!("FROM scratch\nADD {} /f\n", web.url("f"));
+    fixture::write_files(&dir.join("context"), &[("Dockerfile", &dockerfile)]);
+    let context = dir.join("context").display().to_string();
+    fixture::run(&mut build(dir, &[&context])).ok();
+    assert_eq!(read(dir, "f"), "two\n");
+    // the server says the same Last-Modified of it
+    fixture::write_files(&www, &[("f", "one\n")]);
+    fixture::run(&mut build(dir, &[&context])).ok();
+    assert_eq!(read(dir, "f"), "one\n");
+    let ran = fixture::run(&mut build(dir, &[&context])).ok();
+    assert_eq!(Steps::of(&ran).reran(), [""; 0], "the same content");
+    assert_eq!(web.asked(), ["200 /f"; 3]);
+}
+
+#[test]
+fn without_the_cache_addresses_are_downloaded() {
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    fixture::write_files(&dir.join("www"), &[("f", "f\n"), ("g", "g\n")]);
+    let web = Web::start(&dir.join("www"));
+    let (f, g) = (web.url("f"), web.url("g"));
+    let dockerfile = format!("FROM scratch\nADD {f} /f\nADD {g} /g\nADD {f} /again\n");
+    fixture::write_files(&dir.join("context"), &[("Dockerfile", &dockerfile)]);
+    let context = dir.join("context").display().to_string();
+    fixture::run(&mut build(dir, &[&context])).ok();
+    web.asked();
+    for (flag, expected) in [
+        ("--no-cache=false", ["304 /f", "304 /g"]),
+        ("--no-cache", ["200 /f", "200 /g"]),
+        ("--no-cache=4", ["200 /f", "304 /g"]),
+    ] {
+        fixture::run(&mut build(dir, &[flag, &context])).ok();
+        let mut asked = web.asked();
+        asked.sort_by_key(|it| it.split(' ').next_back().map(str::to_owned));
+        assert_eq!(asked, expected, "{flag}");
+    }
+}
+
+#[test]
 fn add_of_a_repository_takes_its_files() {
     if lacks("contexts/add-git", "git") {
         return;

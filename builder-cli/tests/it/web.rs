@@ -1,4 +1,4 @@
-//! A web server of files: ETags, 304, and a list of what it was asked and what it answered.
+//! A web server of files: ETags or times alone, 304, and a list of what it was asked and what it answered.
 
 use std::fs;
 use std::io::{BufRead, BufReader, Write};
@@ -20,6 +20,15 @@ pub(crate) struct Web {
 impl Web {
     /// Serves the files below `root`.
     pub(crate) fn start(root: &Path) -> Web {
+        Web::start_with(root, true)
+    }
+
+    /// Has no ETags: it says 304 to whoever asks by a time (of no file is there a newer one).
+    pub(crate) fn without_etags(root: &Path) -> Web {
+        Web::start_with(root, false)
+    }
+
+    fn start_with(root: &Path, etags: bool) -> Web {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("address").to_string();
         let asked = Arc::new(Mutex::new(Vec::new()));
@@ -27,7 +36,7 @@ impl Web {
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
                 let (root, list) = (root.clone(), list.clone());
-                std::thread::spawn(move || serve(stream, &root, &list));
+                std::thread::spawn(move || serve(stream, &root, &list, etags));
             }
         });
         Web { address, asked }
@@ -43,7 +52,7 @@ impl Web {
     }
 }
 
-fn serve(stream: TcpStream, root: &Path, list: &Mutex<Vec<String>>) {
+fn serve(stream: TcpStream, root: &Path, list: &Mutex<Vec<String>>, etags: bool) {
     let mut reader = BufReader::new(stream.try_clone().expect("socket"));
     let mut out = stream;
     loop {
@@ -52,12 +61,15 @@ fn serve(stream: TcpStream, root: &Path, list: &Mutex<Vec<String>>) {
             return;
         }
         let path = line.split(' ').nth(1).unwrap_or("/").to_owned();
-        let mut tag = None;
+        let (mut tag, mut since) = (None, false);
         loop {
             let mut header = String::new();
             if reader.read_line(&mut header).unwrap_or(0) == 0 || header == "\r\n" {
                 break;
             }
+            since |= header
+                .to_ascii_lowercase()
+                .starts_with("if-modified-since:");
             if let Some((name, value)) = header.split_once(':')
                 && name.eq_ignore_ascii_case("if-none-match")
             {
@@ -75,19 +87,23 @@ fn serve(stream: TcpStream, root: &Path, list: &Mutex<Vec<String>>) {
             .replace("%20", " ");
         let bytes = fs::read(root.join(file));
         let (status, body) = match &bytes {
+            Ok(_) if !etags && since => (304, Vec::new()),
             Ok(bytes) if tag == Some(etag(bytes)) => (304, Vec::new()),
             Ok(bytes) => (200, bytes.clone()),
             Err(_) => (404, b"no such file".to_vec()),
         };
         list.lock().expect("list").push(format!("{status} {path}"));
-        let tag = bytes.map(|bytes| etag(&bytes)).unwrap_or_default();
+        let tag = match bytes {
+            Ok(bytes) if etags => format!("ETag: {}\r\n", etag(&bytes)),
+            _ => String::new(),
+        };
         let length = if status == 304 {
             String::new()
         } else {
             format!("Content-Length: {}\r\n", body.len())
         };
         let head = format!(
-            "HTTP/1.1 {status} x\r\nETag: {tag}\r\nLast-Modified: {}\r\n{length}\r\n",
+            "HTTP/1.1 {status} x\r\n{tag}Last-Modified: {}\r\n{length}\r\n",
             LAST_MODIFIED.0
         );
         if out.write_all(&[head.as_bytes(), &body].concat()).is_err() {

@@ -72,7 +72,9 @@ impl Build {
             })
             .transpose()?;
         let client = Client::new(self.client.clone());
-        let found = http::fetch(&client, store, url, checksum, &|_, _| ()).await?;
+        let anew = self.no_cache.all;
+        let wanted = http::Wanted { checksum, anew };
+        let found = http::fetch(&client, store, url, wanted, &|_, _| ()).await?;
         if found.last_modified.is_some() {
             return Ok(found.last_modified);
         }

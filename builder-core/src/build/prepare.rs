@@ -206,7 +206,11 @@ impl Build {
         store: &Store,
     ) -> Result<(std::fs::File, Digest), BuildError> {
         let client = Client::new(self.client.clone());
-        let found = http::fetch(&client, store, url, None, &|_, _| ()).await?;
+        let wanted = http::Wanted {
+            checksum: None,
+            anew: self.no_cache.all,
+        };
+        let found = http::fetch(&client, store, url, wanted, &|_, _| ()).await?;
         Ok((store.blobs().open(&found.digest)?, found.digest))
     }
 
@@ -224,7 +228,7 @@ impl Build {
                 Err(error) => return Err(SourceError::io(format!("read {shown}"), error).into()),
             }
         }
-        let (blob, _) = self.download(url, store).await?;
+        let blob = store.blobs().open(&digest)?;
         if archive::starts_archive(&head[..filled]) {
             return match read(store, Box::new(blob), shown).await? {
                 Had::Files(prepared) => Ok(prepared.known_as(material)),

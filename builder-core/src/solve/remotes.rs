@@ -91,20 +91,22 @@ fn wish(op: &CopyOp, source: &CopySource) -> Option<Wish> {
 
 /// Fetches every URL and repository that the plan names; the error comes with the vertex that asks.
 pub(super) async fn load(inputs: &Arc<Inputs>) -> Result<Remotes, (Input, SolveErrorKind)> {
-    let mut wishes: BTreeMap<Wish, Input> = BTreeMap::new();
+    // who asks first, and whether any who asks is to run again
+    let mut wishes: BTreeMap<Wish, (Input, bool)> = BTreeMap::new();
     for (index, vertex) in inputs.plan.vertices.iter().enumerate() {
         if let Op::Copy(copy) = &vertex.op {
             for wish in copy.sources.iter().filter_map(|source| wish(copy, source)) {
-                wishes.entry(wish).or_insert(index);
+                let forced = inputs.options.forced.contains(&index);
+                wishes.entry(wish).or_insert((index, false)).1 |= forced;
             }
         }
     }
     let mut fetching = JoinSet::new();
-    for (wish, index) in wishes {
+    for (wish, (index, forced)) in wishes {
         let inputs = inputs.clone();
         fetching.spawn(async move {
             let fetched = tokio::select! {
-                fetched = fetch(&inputs, &wish, index) => fetched,
+                fetched = fetch(&inputs, &wish, index, forced) => fetched,
                 () = inputs.cancel.cancelled() => Err(SolveErrorKind::Cancelled),
             };
             (wish, index, fetched)
@@ -119,7 +121,12 @@ pub(super) async fn load(inputs: &Arc<Inputs>) -> Result<Remotes, (Input, SolveE
     Ok(remotes)
 }
 
-async fn fetch(inputs: &Inputs, wish: &Wish, index: Input) -> Result<Remote, SolveErrorKind> {
+async fn fetch(
+    inputs: &Inputs,
+    wish: &Wish,
+    index: Input,
+    forced: bool,
+) -> Result<Remote, SolveErrorKind> {
     let dir = tempfile::Builder::new()
         .prefix("source-")
         .tempdir_in(inputs.store.tmp_dir())
@@ -139,7 +146,9 @@ async fn fetch(inputs: &Inputs, wish: &Wish, index: Input) -> Result<Remote, Sol
         });
     };
     let (client, store) = (&inputs.client, &inputs.store);
-    let found = http::fetch(client, store, &wish.url, checksum, &progress).await?;
+    let anew = inputs.options.no_cache || forced;
+    let wanted = http::Wanted { checksum, anew };
+    let found = http::fetch(client, store, &wish.url, wanted, &progress).await?;
     let name = http::file_name(&wish.url);
     let blob = store.blobs().path(&found.digest);
     place(&blob, &dir.path().join(&name), found.last_modified)

@@ -1,12 +1,12 @@
 //! Downloads into the store.
 //!
-//! What a server says of a version is kept beside the digest of what it sent. The next build asks with it
-//! (`If-None-Match`, `If-Modified-Since`); on 304, or where `--checksum` names what is there already, nothing is
-//! downloaded.
+//! The ETag of a version is kept beside the digest of what the server sent. The next build asks with it
+//! (`If-None-Match`); on 304, or where `--checksum` names what is there already, nothing is downloaded.
+//!
+//! `Last-Modified` tells the time of the file and no more. Asked by it (`If-Modified-Since`), servers say 304 for
+//! whatever is not newer, an older file put in place too, and for a change within the same second.
 
-use reqwest::header::{
-    ETAG, HeaderMap, HeaderName, HeaderValue, IF_MODIFIED_SINCE, IF_NONE_MATCH, LAST_MODIFIED,
-};
+use reqwest::header::{ETAG, HeaderMap, HeaderName, HeaderValue, IF_NONE_MATCH, LAST_MODIFIED};
 use reqwest::{StatusCode, Url};
 use serde::{Deserialize, Serialize};
 use std::io::Write;
@@ -23,6 +23,15 @@ pub const MAX_BYTES: u64 = 64 << 30;
 const UNNAMED: &str = "__unnamed__";
 /// Record kind.
 const KIND: &str = "http";
+
+/// Which content is wanted.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Wanted {
+    /// This one, and no other.
+    pub checksum: Option<Digest>,
+    /// What is there of an earlier build does not count, but where `checksum` names it.
+    pub anew: bool,
+}
 
 /// A file that is in the store now.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,22 +55,23 @@ struct Known {
 /// Has what is at `url` in the store; `progress` is told the bytes done and, where known, of how many.
 ///
 /// # Errors
-/// Where it cannot be had, is too large, or is not what `checksum` asks for.
+/// Where it cannot be had, is too large, or is not what the checksum asks for.
 pub async fn fetch(
     client: &Client,
     store: &Store,
     url: &str,
-    checksum: Option<Digest>,
+    wanted: Wanted,
     progress: &(dyn Fn(u64, Option<u64>) + Sync),
 ) -> Result<Fetched, SourceError> {
+    let Wanted { checksum, anew } = wanted;
     let shown = without_credentials(url);
     let address = Url::parse(url).map_err(|error| SourceError::Address {
         url: shown.clone(),
         reason: error.to_string(),
     })?;
     // What a checksum asks for is kept although the address has moved on.
-    let wanted = checksum.map_or_else(String::new, |it| it.to_string());
-    let key = Digest::of(format!("http/1\n{url}\n{wanted}").as_bytes());
+    let kept_for = checksum.map_or_else(String::new, |it| it.to_string());
+    let key = Digest::of(format!("http/1\n{url}\n{kept_for}").as_bytes());
     let known: Option<Known> = store.records().get(KIND, &key);
     let known = known.filter(|it| store.blobs().has_sized(&it.digest, it.size));
     if let Some(known) = &known
@@ -69,6 +79,7 @@ pub async fn fetch(
     {
         return Ok(known.fetched(true));
     }
+    let known = known.filter(|_| !anew);
     let headers = known.as_ref().map(Known::conditions).unwrap_or_default();
     let answer = client.get(&address, headers).await;
     let answer = answer.map_err(|error| SourceError::Http {
@@ -76,7 +87,7 @@ pub async fn fetch(
         source: Box::new(error),
     })?;
     let found = match known {
-        Some(known) if answer.status() == StatusCode::NOT_MODIFIED => {
+        Some(known) if answer.status() == StatusCode::NOT_MODIFIED && known.etag.is_some() => {
             return Ok(known.fetched(true));
         }
         _ if answer.status() != StatusCode::OK => {
@@ -156,17 +167,9 @@ impl Known {
 
     fn conditions(&self) -> HeaderMap {
         let mut headers = HeaderMap::new();
-        let pairs = [
-            (IF_NONE_MATCH, &self.etag),
-            (IF_MODIFIED_SINCE, &self.last_modified),
-        ];
-        for (name, value) in pairs {
-            if let Some(value) = value
-                .as_deref()
-                .and_then(|it| HeaderValue::from_str(it).ok())
-            {
-                headers.insert(name, value);
-            }
+        let etag = self.etag.as_deref().map(HeaderValue::from_str);
+        if let Some(Ok(etag)) = etag {
+            headers.insert(IF_NONE_MATCH, etag);
         }
         headers
     }

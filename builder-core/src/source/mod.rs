@@ -7,8 +7,8 @@
 //!
 //! - [`GitUrl`] reads what names a git repository (pure); [`git`] has the program `git` fetch it. A library that
 //!   speaks git costs 121 crates; the program is what BuildKit runs too, and it is there where git is used.
-//! - [`http`] downloads into the store. What the server says of a version (ETag, Last-Modified) is recorded, so that
-//!   an unchanged address costs one question and no download.
+//! - [`http`] downloads into the store. The server's ETag of a version is recorded, so that an unchanged address
+//!   costs one question and no download.
 //! - [`archive`] unpacks a tar, compressed or not, with the rules of the layer reader: nothing leaves the directory.
 //!
 //! Credentials (of an address, of secrets) are in no error, event or record, and in no command line.
