@@ -286,6 +286,12 @@ pub(crate) struct CopyArgs {
     /// Credentials for the target
     #[arg(long, value_name = "USER:PASSWORD")]
     pub(crate) dest_creds: Option<String>,
+    /// Certificates for the source, in place of those of --certs-dir
+    #[arg(long, value_name = "DIR")]
+    pub(crate) src_cert_dir: Option<PathBuf>,
+    /// Certificates for the target, in place of those of --certs-dir
+    #[arg(long, value_name = "DIR")]
+    pub(crate) dest_cert_dir: Option<PathBuf>,
     #[command(flatten)]
     pub(crate) registry: RegistryArgs,
     #[command(flatten)]

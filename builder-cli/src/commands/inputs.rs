@@ -88,13 +88,7 @@ pub(super) fn registries(
     let credentials = AuthFiles::load(&auth_files).map_err(wrong)?;
     let mut certificates = environment.certificate_dirs();
     if let Some(dir) = certs_dir {
-        if !dir.is_dir() {
-            let dir = dir.display();
-            return Err(Failure::usage(format!(
-                "--certs-dir {dir}: no such directory"
-            )));
-        }
-        certificates.given = Some(dir);
+        certificates.given = Some(directory("--certs-dir", dir)?);
     }
     Ok(ClientOptions {
         registries: Registries::load(&registries).map_err(wrong)?,
@@ -104,6 +98,17 @@ pub(super) fn registries(
         proxies: environment.proxies(),
         ..ClientOptions::default()
     })
+}
+
+/// Refuses a directory that is not there.
+pub(super) fn directory(flag: &str, dir: PathBuf) -> Result<PathBuf, Failure> {
+    match dir.is_dir() {
+        true => Ok(dir),
+        false => {
+            let dir = dir.display();
+            Err(Failure::usage(format!("{flag} {dir}: no such directory")))
+        }
+    }
 }
 
 pub(super) fn context(path: &Path) -> Result<Context, Failure> {

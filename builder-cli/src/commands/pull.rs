@@ -26,20 +26,32 @@ pub(super) fn run(args: PullArgs, environment: &Environment) -> Result<(), Failu
         options = with_creds(options, &host, creds)?;
     }
     let images = open_with(args.store, options, environment)?;
-    let pulled = with_progress(args.quiet, environment, async |events| {
+    let (pulled, skipped) = with_progress(args.quiet, environment, async |events| {
         let names = match args.all_tags {
             true => images.remote_tags(&wanted).await?,
             false => vec![wanted.clone()],
         };
-        let mut all = Vec::new();
+        let (mut all, mut skipped) = (Vec::new(), Vec::new());
         for name in names {
-            all.push(match args.all_platforms {
-                true => images.pull_all_platforms(&name, &events).await?,
-                false => images.pull(&name, platform.as_ref(), &events).await?,
-            });
+            let pulled = match args.all_platforms {
+                true => images.pull_all_platforms(&name, &events).await,
+                false => images.pull(&name, platform.as_ref(), &events).await,
+            };
+            match pulled {
+                // What else is in a repository: charts, signatures, bills of materials.
+                Err(error) if args.all_tags && error.is_no_image() => skipped.push(error),
+                pulled => all.push(pulled?),
+            }
         }
-        Ok(all)
+        match (all.is_empty(), skipped.pop()) {
+            (true, Some(error)) => return Err(error.into()),
+            (_, last) => skipped.extend(last),
+        }
+        Ok((all, skipped))
     })?;
+    for error in skipped {
+        render::note(&format!("skipped: {error}\n"));
+    }
     let mut text = String::new();
     for it in pulled {
         if !args.quiet {

@@ -417,3 +417,36 @@ fn a_schema_2_image_that_is_pushed_with_zstd_is_ocis() {
         ran.stderr
     );
 }
+
+/// What a repository has besides images is no reason to pull none of them.
+#[test]
+fn all_tags_are_pulled_without_what_refers_to_them() {
+    if lacks("pushes/all tags", &["docker-registry", "skopeo"]) {
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    let registry = Registry::start(dir);
+    let repository = format!("127.0.0.1:{}/team/all", registry.port);
+    let name = format!("{repository}:1");
+    let output = "type=registry,oci-artifact=true";
+    build(dir, &["--sbom=true", "-t", &name, "-o", output]).ok();
+    let ran = on(dir, "first", &["pull", "--all-tags", &repository]).ok();
+    assert_eq!(ran.stdout.matches("Digest: ").count(), 1, "{}", ran.stdout);
+    assert!(!ran.stderr.contains("skipped"), "{}", ran.stderr);
+
+    // An artifact with a tag of its own is named, and passed over.
+    let index = skopeo(&["--raw", &format!("docker://{name}")]);
+    let entries = index["manifests"].as_array().expect("an index");
+    let said = entries.iter().find(|it| it["platform"]["os"] == "unknown");
+    let digest = said.expect("an attestation")["digest"].as_str();
+    let artifact = format!("docker://{repository}@{}", digest.expect("a digest"));
+    let mut command = Command::new("skopeo");
+    command.args(["copy", "-q", "--insecure-policy"]);
+    command.args(["--src-tls-verify=false", "--dest-tls-verify=false"]);
+    tool(command.args([&artifact, &format!("docker://{repository}:note")]));
+    let ran = on(dir, "second", &["pull", "--all-tags", &repository]).ok();
+    assert_eq!(ran.stdout.matches("Digest: ").count(), 1, "{}", ran.stdout);
+    let skipped = format!("skipped: {repository}:note");
+    assert!(ran.stderr.contains(&skipped), "{}", ran.stderr);
+}

@@ -58,6 +58,19 @@ pub enum ImagesError {
 }
 
 impl ImagesError {
+    /// Whether what was found is no image: an artifact, say.
+    pub fn is_no_image(&self) -> bool {
+        let mut error = match self {
+            ImagesError::Unfinished { source, .. } => return source.is_no_image(),
+            ImagesError::Registry(error) => error,
+            _ => return false,
+        };
+        while let RegistryError::AfterMirrors { source, .. } = error {
+            error = source;
+        }
+        matches!(error, RegistryError::NotAnImage { .. })
+    }
+
     /// Returns what to do, where it is known.
     pub fn hint(&self) -> Option<String> {
         match self {

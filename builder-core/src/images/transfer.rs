@@ -122,7 +122,7 @@ impl Images {
         }
     }
 
-    /// Lists the tags that a registry has for the repository of `name`.
+    /// Lists the tags that a registry has for the repository of `name`, without those that stand for what refers to an image.
     ///
     /// # Errors
     /// What the registry says.
@@ -132,7 +132,8 @@ impl Images {
             match self.client.tags(&name).await {
                 Err(error) => outcome = Err(error.into()),
                 Ok(tags) => {
-                    let named = tags.iter().map(|tag| Ok(name.with_tag(tag)?));
+                    let own = tags.iter().filter(|tag| !is_of_referrers(tag));
+                    let named = own.map(|tag| Ok(name.with_tag(tag)?));
                     return named.collect();
                 }
             }
@@ -379,5 +380,36 @@ impl<'a> Step<'a> {
             outcome,
         });
         result
+    }
+}
+
+/// Whether a tag is one of those that list what refers to an image, where a registry keeps no such list: `sha256-<digest>`, and
+/// those of cosign, which end with `.sig` and the like.
+fn is_of_referrers(tag: &str) -> bool {
+    let Some(rest) = tag.strip_prefix("sha256-") else {
+        return false;
+    };
+    let hex = rest.split('.').next().unwrap_or(rest);
+    hex.len() == 64 && hex.bytes().all(|it| it.is_ascii_hexdigit())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tags_of_referrers_are_known() {
+        let hex = "c3".repeat(32);
+        for (tag, expected) in [
+            (format!("sha256-{hex}"), true),
+            (format!("sha256-{hex}.sig"), true),
+            (format!("sha256-{hex}0"), false),
+            (format!("sha512-{hex}"), false),
+            ("sha256-abc".to_owned(), false),
+            (format!("v1-sha256-{hex}"), false),
+            ("1.0".to_owned(), false),
+        ] {
+            assert_eq!(is_of_referrers(&tag), expected, "{tag}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use reqwest::{Method, Response, StatusCode, Url};
 use super::attempts::{Attempts, Trouble, retry_after};
 use super::auth;
 use super::client::{Inner, lock};
-use super::host::{join, lenient};
+use super::host::{join, verify};
 use super::transport::{Body, Call, NoAnswer, chunk, is_transient};
 use super::{Endpoint, Lookup, RegistryError};
 
@@ -135,7 +135,7 @@ impl Inner {
             {
                 call.headers.insert(AUTHORIZATION, value);
             }
-            let response = match self.http.send(call, lenient(endpoint)).await? {
+            let response = match self.http.send(call, verify(endpoint)).await? {
                 Ok(response) => response,
                 Err(error) => return Err(unreachable(&endpoint.host, error)),
             };

@@ -42,6 +42,8 @@ pub enum RegistryError {
         cause: String,
         why: Distrust,
     },
+    #[error("{host} does not speak TLS")]
+    NoTls { host: String },
     #[error("{host} answers {status} for {what}: {reason}")]
     Status {
         what: String,
@@ -186,6 +188,10 @@ impl RegistryError {
                 ),
                 Distrust::Other => None,
             },
+            RegistryError::NoTls { host } => Some(format!(
+                "if it speaks plain HTTP, say so in a registries.conf (`--registries-conf`): \
+                 `[[registry]]`, `location = \"{host}\"`, `insecure = true`"
+            )),
             RegistryError::Unreachable { .. } => Some(
                 "is the network there? A mirror can be named in registries.conf (`--registries-conf`), and a base on \
                  disk with `--build-context NAME=oci-layout://PATH`"

@@ -9,7 +9,7 @@ use super::attempts::{Attempts, Trouble, retry_after};
 use super::auth::{self, Challenge};
 use super::call::unreachable;
 use super::client::{Inner, lock};
-use super::transport::{Body, Call, is_loopback, is_transient};
+use super::transport::{Body, Call, Verify, is_loopback, is_transient};
 use super::{Endpoint, RegistryError};
 
 /// Docker Hub's registry does not answer under its name.
@@ -49,7 +49,10 @@ impl Inner {
     async fn ping(&self, endpoint: &Endpoint, what: &str) -> Result<Host, Trouble> {
         let mut causes = Vec::new();
         let mut retry = false;
-        for scheme in self.schemes(endpoint) {
+        let certificates = self.options.certificates.of(&endpoint.host);
+        let has_authority = certificates.is_some_and(|it| it.has_authority());
+        let schemes = schemes(verify(endpoint), is_loopback(&endpoint.host), has_authority);
+        for scheme in schemes {
             let base = base(scheme, &endpoint.host)?;
             let call = Call {
                 method: Method::GET,
@@ -57,10 +60,14 @@ impl Inner {
                 headers: HeaderMap::new(),
                 body: Body::EMPTY,
             };
-            let response = match self.http.send(call, lenient(endpoint)).await? {
+            let response = match self.http.send(call, verify(endpoint)).await? {
                 Ok(response) => response,
                 Err(error) if error.distrust.is_some() => {
                     return Err(unreachable(&endpoint.host, error));
+                }
+                Err(error) if error.is_plain() && schemes == ["https"] => {
+                    let host = endpoint.host.clone();
+                    return Err(RegistryError::NoTls { host }.into());
                 }
                 Err(error) => {
                     causes.push(format!("{scheme}: {}", error.cause));
@@ -109,24 +116,24 @@ impl Inner {
             asked: None,
         })
     }
+}
 
-    fn schemes(&self, endpoint: &Endpoint) -> &'static [&'static str] {
-        let certificates = self.options.certificates.of(&endpoint.host);
-        if certificates.is_some_and(|it| it.has_authority()) {
-            &["https"]
-        } else if is_loopback(&endpoint.host) {
-            &["http", "https"]
-        } else if endpoint.insecure {
-            &["https", "http"]
-        } else {
-            &["https"]
-        }
+/// Returns what is spoken, in order. An authority that is given for a host makes TLS a must, unless it is marked insecure.
+fn schemes(verify: Verify, is_loopback: bool, has_authority: bool) -> &'static [&'static str] {
+    match (verify, is_loopback, has_authority) {
+        (Verify::Never, true, false) | (Verify::WithAuthority, _, false) => &["http", "https"],
+        (Verify::Never, ..) => &["https", "http"],
+        (Verify::Always | Verify::WithAuthority, ..) => &["https"],
     }
 }
 
-/// Whether certificates need not be verified: as Docker has it, a loopback registry's need not.
-pub(super) fn lenient(endpoint: &Endpoint) -> bool {
-    endpoint.insecure || is_loopback(&endpoint.host)
+/// Whether certificates are verified: as Docker has it, a loopback registry's need not be.
+pub(super) fn verify(endpoint: &Endpoint) -> Verify {
+    match (endpoint.insecure, is_loopback(&endpoint.host)) {
+        (true, _) => Verify::Never,
+        (false, true) => Verify::WithAuthority,
+        (false, false) => Verify::Always,
+    }
 }
 
 fn base(scheme: &str, host: &str) -> Result<Url, RegistryError> {
@@ -144,4 +151,31 @@ pub(super) fn join(base: &Url, path: &str, host: &str) -> Result<Url, RegistryEr
         host: host.to_owned(),
         cause: format!("not an address: {error}"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn schemes_are_tried_in_order() {
+        for (host, insecure, has_authority, expected) in [
+            ("a.io", false, false, &["https"][..]),
+            ("a.io", false, true, &["https"]),
+            ("a.io", true, false, &["https", "http"]),
+            ("a.io", true, true, &["https", "http"]),
+            ("localhost:5000", false, false, &["http", "https"]),
+            ("localhost:5000", false, true, &["https"]),
+            ("localhost:5000", true, false, &["http", "https"]),
+            ("localhost:5000", true, true, &["https", "http"]),
+        ] {
+            let endpoint = Endpoint {
+                host: host.to_owned(),
+                repository: "a".to_owned(),
+                insecure,
+            };
+            let found = schemes(verify(&endpoint), is_loopback(host), has_authority);
+            assert_eq!(found, expected, "{host} {insecure} {has_authority}");
+        }
+    }
 }

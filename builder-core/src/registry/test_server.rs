@@ -125,6 +125,11 @@ where
         if stream.read_buf(&mut bytes).await? == 0 {
             return Ok(());
         }
+        // A handshake of TLS: answered as web servers do that speak none.
+        if bytes.first() == Some(&0x16) {
+            let answer = b"HTTP/1.0 400 Bad Request\r\n\r\nTLS to an HTTP server";
+            return stream.write_all(answer).await;
+        }
     };
     let text = String::from_utf8_lossy(&bytes[..head]).into_owned();
     let mut lines = text.split("\r\n");

@@ -1,6 +1,7 @@
 //! The client against a scripted server, against Debian's `docker-registry`, and layouts on disk.
 
 mod fetch;
+mod insecure;
 mod upload;
 
 use std::collections::BTreeMap;

@@ -9,8 +9,8 @@ use super::attempts::{Attempts, Trouble, retry_after};
 use super::auth::{self, Challenge, Token, merge_scopes};
 use super::call::unreachable;
 use super::client::{Inner, lock};
-use super::host::lenient;
-use super::transport::{Body, Call, is_transient};
+use super::host::verify;
+use super::transport::{Body, Call, Verify, is_transient};
 use super::{Credential, Endpoint, Lookup, RegistryError};
 
 const MAX_TOKEN_BYTES: u64 = 1 << 20;
@@ -48,7 +48,10 @@ impl Inner {
         {
             return Ok(Some(token.header.clone()));
         }
-        if base.scheme() == "https" && realm.scheme() != "https" && !lenient(endpoint) {
+        if base.scheme() == "https"
+            && realm.scheme() != "https"
+            && verify(endpoint) == Verify::Always
+        {
             return Err(RegistryError::Protocol {
                 host: endpoint.host.clone(),
                 why: "it names a token service without TLS".to_owned(),
@@ -79,7 +82,7 @@ impl Inner {
         call: &Call,
         what: &str,
     ) -> Result<Token, Trouble> {
-        let response = match self.http.send(call.clone(), lenient(endpoint)).await? {
+        let response = match self.http.send(call.clone(), verify(endpoint)).await? {
             Ok(response) => response,
             Err(error) => {
                 let host = realm.host_str().unwrap_or(&endpoint.host);

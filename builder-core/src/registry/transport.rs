@@ -60,12 +60,40 @@ pub(super) struct NoAnswer {
     pub distrust: Option<Distrust>,
 }
 
+/// What rustls says of a peer that answers a handshake with something else.
+const NO_TLS: &str = "InvalidContentType";
+
 impl NoAnswer {
+    /// Whether the other end speaks no TLS: plain HTTP, most likely.
+    pub(super) fn is_plain(&self) -> bool {
+        self.cause.contains(NO_TLS)
+    }
+
     pub(super) fn new(cause: String, retry: bool) -> Self {
         NoAnswer {
             cause,
             retry,
             distrust: None,
+        }
+    }
+}
+
+/// What is looked at of a host's certificate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Verify {
+    Always,
+    /// This machine's: only where an authority is given for it.
+    WithAuthority,
+    /// Who marks a registry as insecure wants nothing looked at, whatever is given.
+    Never,
+}
+
+impl Verify {
+    fn verifies(self, has_authority: bool) -> bool {
+        match self {
+            Verify::Always => true,
+            Verify::WithAuthority => has_authority,
+            Verify::Never => false,
         }
     }
 }
@@ -103,12 +131,16 @@ impl Http {
     pub(super) async fn send(
         &self,
         mut call: Call,
-        insecure: bool,
+        verify: Verify,
     ) -> Result<Result<Response, NoAnswer>, RegistryError> {
         let origin = call.url.origin();
         for _ in 0..=MAX_REDIRECTS {
-            let lenient = call.url.scheme() == "http" || insecure && call.url.origin() == origin;
-            let client = self.client(&call.url, lenient)?;
+            let verify_here = match call.url.scheme() {
+                "http" => Verify::Never,
+                _ if call.url.origin() == origin => verify,
+                _ => Verify::Always,
+            };
+            let client = self.client(&call.url, verify_here)?;
             let response = match self.exchange(&client, &call).await {
                 Ok(response) => response,
                 Err(error) => return Ok(Err(error)),
@@ -125,7 +157,8 @@ impl Http {
                 return Ok(Ok(response));
             };
             let downgrade = call.url.scheme() == "https" && target.scheme() != "https";
-            if !matches!(target.scheme(), "http" | "https") || downgrade && !insecure {
+            if !matches!(target.scheme(), "http" | "https") || downgrade && verify == Verify::Always
+            {
                 let cause = format!("redirect to a {} address is refused", target.scheme());
                 return Ok(Err(NoAnswer::new(cause, false)));
             }
@@ -173,7 +206,7 @@ impl Http {
         }
     }
 
-    fn client(&self, url: &Url, lenient: bool) -> Result<reqwest::Client, RegistryError> {
+    fn client(&self, url: &Url, verify: Verify) -> Result<reqwest::Client, RegistryError> {
         let host = match (url.host_str(), url.port()) {
             (Some(host), Some(port)) => format!("{host}:{port}"),
             (host, _) => host.unwrap_or_default().to_owned(),
@@ -186,10 +219,10 @@ impl Http {
             // Who gives an authority for a host wants it to be looked at, even where it would not have to be.
             Some(found) => Kind::Host {
                 host,
-                verify: !lenient || found.has_authority(),
+                verify: verify.verifies(found.has_authority()),
             },
-            None if lenient => Kind::Lenient,
-            None => Kind::Verifying,
+            None if verify.verifies(false) => Kind::Verifying,
+            None => Kind::Lenient,
         };
         let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
         let client = made.entry(kind.clone()).or_insert_with(|| {
@@ -320,6 +353,21 @@ fn build(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_marked_insecure_is_never_verified() {
+        for (verify, has_authority, expected) in [
+            (Verify::Always, false, true),
+            (Verify::Always, true, true),
+            (Verify::WithAuthority, false, false),
+            (Verify::WithAuthority, true, true),
+            (Verify::Never, false, false),
+            (Verify::Never, true, false),
+        ] {
+            let text = format!("{verify:?} {has_authority}");
+            assert_eq!(verify.verifies(has_authority), expected, "{text}");
+        }
+    }
 
     #[test]
     fn this_machine_is_known() {

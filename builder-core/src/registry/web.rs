@@ -8,7 +8,7 @@ use reqwest::{Method, Response, Url};
 
 use super::attempts::{Attempts, Trouble, retry_after};
 use super::call::unreachable;
-use super::transport::{self, Body, Call, is_transient};
+use super::transport::{self, Body, Call, Verify, is_transient};
 use super::{Client, RegistryError};
 
 impl Client {
@@ -27,7 +27,7 @@ impl Client {
                 body: Body::EMPTY,
             };
             let host = url.host_str().unwrap_or_default().to_owned();
-            let trouble = match self.inner.http.send(call, false).await? {
+            let trouble = match self.inner.http.send(call, Verify::Always).await? {
                 Ok(answer) if is_transient(answer.status()) => {
                     let asked = retry_after(answer.headers(), SystemTime::now());
                     let status = answer.status();

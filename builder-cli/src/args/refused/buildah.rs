@@ -21,6 +21,9 @@ const LOG: &str = "is not supported: progress is on standard error, redirect it;
 const ENCRYPTED: &str = "is not supported: encrypted images are read by nobody here, use skopeo";
 const ONE_LAYER: &str =
     "is not supported: end with a stage of one layer: `FROM scratch` and `COPY --from=STAGE / /`";
+const ONE_AUTHFILE: &str =
+    "is not supported: use --authfile for both, or --src-creds and --dest-creds";
+const AS_IT_IS: &str = "is not supported: an image is copied as it is; `pull` and `push --compression-format` change it";
 const SBOM: &str = "is not supported: --sbom=true needs no scanner, and is kept beside the image";
 
 pub(super) const BUILD: &[Row] = &[
@@ -386,6 +389,43 @@ pub(super) const OTHERS: &[Row] = &[
     Row::new("push", "sign-by-sigstore-private-key", None, true, TRUST),
     Row::new("push", "sign-passphrase-file", None, true, TRUST),
     Row::new("push", "tls-verify", None, false, TLS).taken(ALWAYS),
+    Row::new("copy", "dest-authfile", None, true, ONE_AUTHFILE),
+    Row::new(
+        "copy",
+        "dest-compress",
+        None,
+        false,
+        "is for directories: registries, layouts and archives are written to",
+    ),
+    Row::new("copy", "dest-compress-format", None, true, AS_IT_IS),
+    Row::new("copy", "dest-compress-level", None, true, AS_IT_IS),
+    Row::new("copy", "dest-tls-verify", None, false, TLS).taken(ALWAYS),
+    Row::new(
+        "copy",
+        "digestfile",
+        None,
+        true,
+        "is not supported: the digest is printed, redirect it",
+    ),
+    Row::new(
+        "copy",
+        "multi-arch",
+        None,
+        true,
+        "is not supported: use --all for an index whole, --platform for one of its images",
+    ),
+    Row::new("copy", "override-arch", None, true, PLATFORM),
+    Row::new("copy", "override-os", None, true, PLATFORM),
+    Row::new("copy", "override-variant", None, true, PLATFORM),
+    Row::new("copy", "remove-signatures", None, false, TRUST).taken(EITHER),
+    Row::new("copy", "retry-delay", None, true, RETRY),
+    Row::new("copy", "retry-times", None, true, RETRY),
+    Row::new("copy", "sign-by", None, true, TRUST),
+    Row::new("copy", "sign-by-sigstore", None, true, TRUST),
+    Row::new("copy", "sign-by-sigstore-private-key", None, true, TRUST),
+    Row::new("copy", "src-authfile", None, true, ONE_AUTHFILE),
+    Row::new("copy", "src-tls-verify", None, false, TLS).taken(ALWAYS),
+    Row::new("copy", "tls-verify", None, false, TLS).taken(ALWAYS),
     Row::new(
         "images",
         "history",

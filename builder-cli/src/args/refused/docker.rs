@@ -136,7 +136,7 @@ pub(super) const OTHERS: &[Row] = &[
     Row::new(
         "copy",
         "format",
-        None,
+        Some('f'),
         true,
         "is not supported: a copy is of its source's format",
     ),
