@@ -14,7 +14,7 @@
 //! | `share`      | how does a cache travel between machines?      | cache, registry, export, layer, store, image, digest, progress |
 //! | `export`     | how does a result leave?                       | registry, context, layer, store, image, digest, progress |
 //! | `source`     | how do files from elsewhere come here?         | registry, layer, store, image, digest |
-//! | `attest`     | what is attested of an image?                  | plan, source, context, image, digest |
+//! | `attest`     | what is attested of an image?                  | plan, dockerfile, source, context, image, digest |
 //! | `registry`   | how do blobs and manifests travel?             | image, digest, store, progress    |
 //! | `cache`      | have we this result already?                   | store, image, digest, progress    |
 //! | `snapshot`   | which tree is this, what changed in it?        | layer, owner, digest, sys         |

@@ -38,6 +38,7 @@
 //! | `devices`     | `--device`: what a spec says of a device is in the step, and nowhere else  |
 //! | `ssh`         | a step asks an agent, and can change nothing in it                         |
 //! | `orphans`     | no process, mount or temporary directory is left, however a build ends      |
+//! | `passwords`   | that of an address is in nothing that is shown, kept or attested           |
 //! | `hostile_images` | layers, manifests and configs that lie: refused by name, in bounded memory  |
 //! | `attestations` | how an image was built and what is in it: where that goes, and what it never tells |
 //! | `escape`      | what a step must not reach is refused to it                                |
@@ -77,6 +78,7 @@ mod lazy;
 mod limits;
 mod orphans;
 mod outputs;
+mod passwords;
 mod peers;
 mod prune;
 mod pushes;

@@ -1,7 +1,9 @@
 //! What is said about a Dockerfile, and how it looks beside its text. Pure: who prints it is the caller's business.
 
 use std::fmt::Write;
+use std::ops::Range;
 
+use super::userinfo::{places, without_userinfo};
 use super::{ParseError, Span};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -76,7 +78,8 @@ const TAB: &str = "    ";
 /// ```
 ///
 /// A remark about several lines marks the first and shows the last. Control characters are made visible, tabs
-/// become blanks, and of a long line the part around the mark is shown. Ends with a newline.
+/// become blanks, users and passwords of addresses are left out, and of a long line the part around the mark is shown. Ends
+/// with a newline.
 pub fn render(diagnostic: &Diagnostic, file_name: &str, text: &str) -> String {
     let Diagnostic {
         severity,
@@ -166,6 +169,13 @@ impl Excerpt {
     /// `from` and `to` are byte offsets into `line`; either may lie beyond it.
     fn new(line: &str, from: usize, to: usize) -> Self {
         let (from, to) = (floor(line, from), floor(line, to));
+        let hidden = places(line);
+        let shift = |offset: usize| {
+            let gone = |it: &Range<usize>| offset.min(it.end) - offset.min(it.start);
+            offset - hidden.iter().map(gone).sum::<usize>()
+        };
+        let (from, to) = (shift(from), shift(to));
+        let line = &without_userinfo(line);
         // Of a very long line only what may be seen is looked at.
         let show = |part: &str| {
             let near = part.chars().take(4 * MAX_WIDTH).map(picture);
@@ -219,7 +229,7 @@ fn cut(cells: &mut Vec<String>, max: usize, front: bool) {
 }
 
 fn visible(text: &str) -> String {
-    text.chars().map(picture).collect()
+    without_userinfo(text).chars().map(picture).collect()
 }
 
 /// A character that can be printed without moving the cursor or turning the text around.
@@ -298,6 +308,21 @@ mod tests {
                 format!("warning[Rule]: m\n --> f:1\n{expected}"),
                 "{text:?}"
             );
+        }
+    }
+
+    #[test]
+    fn passwords_of_addresses_are_left_out() {
+        let text = "ADD http://me:pw@a/b /c";
+        let all = "warning[Rule]: m\n --> f:1\n1 | ADD http://a/b /c\n  | ";
+        for (span, marks) in [
+            ((4, 20), "    ^^^^^^^^^^"),
+            ((21, 23), "               ^^"),
+            ((0, 3), "^^^"),
+            ((12, 14), "           ^"),
+            ((14, 20), "           ^^^"),
+        ] {
+            assert_eq!(shown(text, span), format!("{all}{marks}\n"), "{span:?}");
         }
     }
 

@@ -27,6 +27,7 @@ pub mod ast;
 pub mod instruction;
 mod parser;
 mod print;
+mod userinfo;
 
 pub mod word;
 
@@ -38,3 +39,4 @@ pub(crate) use error::nearest;
 pub use error::{ParseError, ParseErrorKind};
 pub use parser::{parse, parse_instruction};
 pub use span::{Span, Text};
+pub use userinfo::without_userinfo;

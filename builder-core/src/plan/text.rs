@@ -4,6 +4,8 @@ use std::fmt::Write;
 
 use serde_json::{Value, json};
 
+use crate::dockerfile::without_userinfo;
+
 use super::vertex::{CopyOp, CopySource, MountOp, MountSource, Op, Plan, RunOp, Vertex};
 
 /// Writes one paragraph a vertex: number, name, inputs, and what is not plain from the name.
@@ -213,8 +215,8 @@ fn copy_facts(copy: &CopyOp) -> Vec<(&'static str, Value)> {
             CopySource::Inline { name, content } => {
                 ("inline", json!({ "name": name, "content": content }))
             }
-            CopySource::Url { url, .. } => ("url", json!(url)),
-            CopySource::Git { url, .. } => ("git", json!(url)),
+            CopySource::Url { url, .. } => ("url", json!(without_userinfo(url))),
+            CopySource::Git { url, .. } => ("git", json!(without_userinfo(url))),
         })
         .collect();
     out.push(("dest", json!(copy.dest)));

@@ -20,6 +20,7 @@ use crate::digest::{ContentDigest, Digest};
 use crate::plan::{
     Base, CopyOp, CopySource, Input, MkdirOp, MountOp, MountSource, Op, Plan, RunOp, SourceTree,
 };
+use crate::source::without_credentials;
 
 /// What stands for an input in a key.
 pub(super) type Shown<'a> = &'a dyn Fn(Input) -> String;
@@ -233,7 +234,8 @@ fn copy_key(copy: &CopyOp, shown: Shown<'_>, selected: Selected<'_>) -> KeyHashe
                         key.field(&format!("heredoc {name}"), content);
                     }
                     CopySource::Url { url, .. } | CopySource::Git { url, .. } => {
-                        key.field("source", url);
+                        // What came is in the key; with which password it came is nobody's business.
+                        key.field("source", without_credentials(url));
                     }
                 }
             }

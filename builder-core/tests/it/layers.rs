@@ -67,7 +67,10 @@ const ROOMS: &[(&str, &[&str])] = &[
             "context", "digest", "image", "layer", "progress", "registry", "store",
         ],
     ),
-    ("attest", &["context", "digest", "image", "plan", "source"]),
+    (
+        "attest",
+        &["context", "digest", "dockerfile", "image", "plan", "source"],
+    ),
     ("source", &["digest", "image", "layer", "registry", "store"]),
     ("registry", &["digest", "image", "progress", "store"]),
     ("cache", &["digest", "image", "progress", "store"]),

@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::steps::{Steps, steps};
 use super::{Facts, Material, Mode, Options, Version};
+use crate::dockerfile::without_userinfo;
 use crate::image::Descriptor;
 use crate::plan::{MountSource, NetworkMode, Op, Plan};
 
@@ -214,7 +215,7 @@ fn metadata(facts: &Facts, steps: &Steps, layers: &[Descriptor]) -> Value {
             "infos": [{
                 "filename": facts.file,
                 "language": "Dockerfile",
-                "data": STANDARD.encode(&facts.text),
+                "data": STANDARD.encode(without_userinfo(&facts.text)),
             }],
         },
     });

@@ -4,6 +4,7 @@
 
 use crate::dockerfile::ast::Kind;
 use crate::dockerfile::lint::{Finding, Rule, When};
+use crate::dockerfile::without_userinfo;
 
 use super::commands::{of, program, subcommand};
 use super::facts::{Facts, StepFacts};
@@ -137,6 +138,7 @@ fn command(words: &[String]) -> Option<Install> {
 
 fn short(line: &str) -> String {
     const MAX: usize = 100;
+    let line = without_userinfo(line);
     let words: Vec<&str> = line.split_whitespace().collect();
     let line = words.join(" ");
     match line.chars().count() > MAX {

@@ -1,8 +1,8 @@
 //! COPY and ADD.
 
-use crate::dockerfile::Span;
 use crate::dockerfile::ast::Copy;
 use crate::dockerfile::word::Lexer;
+use crate::dockerfile::{Span, without_userinfo};
 
 use super::super::error::{PlanError, PlanErrorKind};
 use super::super::scope::{expand, expand_at};
@@ -51,7 +51,7 @@ impl Lowering<'_, '_> {
         let mut sources = Vec::new();
         for word in &copy.sources {
             let text = expand(&lexer, word, &state.env)?;
-            created_by.push_str(&format!(" {text}"));
+            created_by.push_str(&format!(" {}", without_userinfo(&text)));
             sources.push(self.source(copy, from, text, word.span, is_add)?);
         }
         for heredoc in &copy.heredocs {

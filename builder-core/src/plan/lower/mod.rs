@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use crate::dockerfile::ast::{Instruction, Kind};
 use crate::dockerfile::word::Lexer;
-use crate::dockerfile::{Span, Text};
+use crate::dockerfile::{Span, Text, without_userinfo};
 use crate::image::{History, ImageConfig, Platform};
 
 use super::base::Base;
@@ -326,6 +326,11 @@ impl<'a> Lowering<'_, 'a> {
         let text = lexer
             .expand(&head.original, &state.env)
             .map_or_else(|_| head.original.clone(), |expanded| expanded.text);
+        // An address of ADD may hold a password; what a RUN says stays as it is.
+        let text = match op {
+            Op::Copy(_) => without_userinfo(&text),
+            _ => text,
+        };
         let (keyword, rest) = text.split_once(' ').unwrap_or((&text, ""));
         let onbuild = if site.onbuild { "ONBUILD " } else { "" };
         let name = format!(
