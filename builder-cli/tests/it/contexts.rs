@@ -220,6 +220,23 @@ fn a_repository_is_a_context() {
     assert_eq!(read(dir, "all/s.txt"), "sub\n");
     let ran = fixture::run(&mut build(dir, &[&format!("{http}#:sub")])).ok();
     assert_eq!(Steps::of(&ran).reran(), [""; 0], "the same files");
+    // Its provenance says which directory of which commit it was.
+    let meta = dir.join("meta.json");
+    let told = format!("--metadata-file={}", meta.display());
+    let (_, place) = http.split_once("://").expect("an address");
+    for fragment in ["#v1:sub", "#:sub", "#v1", ""] {
+        let context = format!("{http}{fragment}");
+        let mut command = build(dir, &[&told, &context]);
+        fixture::run(command.env("BUILDX_METADATA_PROVENANCE", "max")).ok();
+        let said = fs::read(&meta).expect("metadata");
+        let said: serde_json::Value = serde_json::from_slice(&said).expect("JSON");
+        let said = &said["buildx.build.provenance"]["buildDefinition"];
+        assert_eq!(said["externalParameters"]["configSource"]["uri"], context);
+        assert_eq!(said["resolvedDependencies"][0]["uri"], context);
+        let step = format!("\"identifier\":\"git://{place}{fragment}\"");
+        assert!(said.to_string().contains(&step), "{said:#}");
+        assert!(!said.to_string().contains("local://context"), "{said:#}");
+    }
     let keep = ["--build-arg", "BUILDKIT_CONTEXT_KEEP_GIT_DIR=1", &file];
     fixture::run(&mut build(dir, &keep)).ok();
     shell(

@@ -266,13 +266,7 @@ impl Build {
             path,
             origin: Origin::Fetched,
             label: format!("{}:{}", url.shown(), url.subdir),
-            material: Some(Material::commit(
-                &match &url.reference {
-                    Some(reference) => format!("{}#{reference}", url.shown()),
-                    None => url.shown(),
-                },
-                &commit,
-            )),
+            material: Some(Material::commit(&place_of(url), &commit)),
             _dir: Arc::new(dir),
         })
     }
@@ -325,6 +319,16 @@ async fn read(
     };
     let done = tokio::task::spawn_blocking(work).await;
     done.map_err(|error| BuildError::Worker(error.to_string()))?
+}
+
+/// The address of what is taken of a repository, without credentials: `REMOTE#REF:DIR`.
+fn place_of(url: &GitUrl) -> String {
+    let reference = url.reference.as_deref().unwrap_or_default();
+    match (reference, url.subdir.trim_matches('/')) {
+        ("", "" | ".") => url.shown(),
+        (reference, "" | ".") => format!("{}#{reference}", url.shown()),
+        (reference, subdir) => format!("{}#{reference}:{subdir}", url.shown()),
+    }
 }
 
 fn shown(context: &Context) -> String {

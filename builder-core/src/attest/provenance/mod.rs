@@ -86,6 +86,8 @@ pub struct Material {
     /// `sha256` or, of a commit, `sha1`.
     pub algorithm: &'static str,
     pub digest: String,
+    /// Of a repository.
+    is_commit: bool,
 }
 
 impl Material {
@@ -95,6 +97,7 @@ impl Material {
             uri: purl::of_image(name, platform),
             algorithm: "sha256",
             digest: digest.hex(),
+            is_commit: false,
         }
     }
 
@@ -104,6 +107,16 @@ impl Material {
             uri: purl::of_layout(name, &digest.to_string(), platform),
             algorithm: "sha256",
             digest: digest.hex(),
+            is_commit: false,
+        }
+    }
+
+    /// Its name as the source of a step: a repository is told from a file by its scheme.
+    pub(super) fn identifier(&self) -> String {
+        match (self.is_commit, self.uri.split_once("://")) {
+            (true, Some((_, rest))) => format!("git://{rest}"),
+            (true, None) => format!("git://{}", self.uri),
+            (false, _) => self.uri.clone(),
         }
     }
 
@@ -113,6 +126,7 @@ impl Material {
             uri: url.to_owned(),
             algorithm: "sha256",
             digest: digest.hex(),
+            is_commit: false,
         }
     }
 
@@ -122,6 +136,7 @@ impl Material {
             uri: url.to_owned(),
             algorithm: if commit.len() > 40 { "sha256" } else { "sha1" },
             digest: commit.to_owned(),
+            is_commit: true,
         }
     }
 }

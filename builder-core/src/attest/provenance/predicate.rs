@@ -70,6 +70,7 @@ fn told(facts: &Facts, mode: Mode, layers: &[Descriptor], version: Version) -> T
         uri,
         algorithm,
         digest,
+        ..
     }) = &facts.context
     {
         config_source.insert("uri".to_owned(), json!(uri));

@@ -64,9 +64,10 @@ pub(super) fn steps(facts: &Facts) -> Steps {
         let mut inputs = Inputs::default();
         let op = match &vertex.op {
             Op::Image(base) => image(facts, base),
-            Op::Context { name } => {
-                source(&format!("local://{}", name.as_deref().unwrap_or("context")))
-            }
+            Op::Context { name } => match (name, &facts.context) {
+                (None, Some(context)) => source(&context.identifier()),
+                _ => source(&format!("local://{}", name.as_deref().unwrap_or("context"))),
+            },
             Op::Run(run) => writer.run(run, &mut inputs),
             Op::Copy(copy) => writer.copy(copy, &mut inputs),
             Op::Mkdir(mkdir) => writer.mkdir(mkdir, &mut inputs),
