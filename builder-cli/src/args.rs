@@ -2,6 +2,7 @@
 //! yet are refused by name.
 
 mod booleans;
+mod dashes;
 #[cfg(test)]
 mod docker_flags;
 pub(crate) mod images;
@@ -149,7 +150,7 @@ pub(crate) struct BuildArgs {
     /// Push the image under its names: -o type=registry
     #[arg(long)]
     pub(crate) push: bool,
-    /// Load the image into Docker's or Podman's engine [env: DOCKER_HOST]
+    /// Load the image into Docker's or Podman's engine [env: DOCKER_HOST, CONTAINER_HOST]
     #[arg(long)]
     pub(crate) load: bool,
     #[command(flatten)]
@@ -349,11 +350,16 @@ fn pull(text: &str) -> Result<(), String> {
 pub(crate) fn parse() -> Result<Cli, Failure> {
     let command = command();
     let line = booleans::spelt_out(&command, std::env::args_os());
+    let flags = command.clone();
     match command.try_get_matches_from(&line) {
-        Ok(matches) => read(&matches),
-        Err(error) => {
-            Err(refused::instead(&error, &line).unwrap_or_else(|| refused::own_tips(error).exit()))
+        // A letter that is refused may be the first of a name.
+        Ok(matches) => {
+            read(&matches).map_err(|failure| dashes::missing(&flags, &line).unwrap_or(failure))
         }
+        Err(error) => Err(dashes::missing(&flags, &line)
+            .filter(|_| error.use_stderr())
+            .or_else(|| refused::instead(&error, &line))
+            .unwrap_or_else(|| refused::own_tips(error, &flags, &line).exit())),
     }
 }
 

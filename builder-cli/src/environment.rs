@@ -210,18 +210,16 @@ impl Environment {
         }
     }
 
-    /// Returns where an engine listens: as `DOCKER_HOST` says, else Docker's socket, else Podman's.
+    /// Returns where an engine listens: as `DOCKER_HOST` says, or Podman's `CONTAINER_HOST`, else Docker's socket, else Podman's.
     pub(crate) fn engine(&self) -> Result<Engine, String> {
-        if let Some(host) = self
-            .text("DOCKER_HOST")
-            .ok()
-            .flatten()
-            .filter(|it| !it.is_empty())
-        {
+        let hosts = ["DOCKER_HOST", "CONTAINER_HOST"].into_iter();
+        let mut hosts = hosts.filter_map(|name| Some((name, self.text(name).ok().flatten()?)));
+        if let Some((name, host)) = hosts.find(|(_, host)| !host.is_empty()) {
             if let Some(path) = host.strip_prefix("unix://") {
                 return Ok(Engine::Unix(PathBuf::from(path)));
             }
             let tls = self.text("DOCKER_TLS_VERIFY").ok().flatten();
+            let tls = tls.filter(|_| name == "DOCKER_HOST");
             return match host.strip_prefix("tcp://") {
                 Some(_) if tls.is_some_and(|it| !it.is_empty()) => Err(
                     "an engine behind TLS is not supported: use -o type=docker,dest=FILE and `docker load -i FILE`"
@@ -229,7 +227,7 @@ impl Environment {
                 ),
                 Some(host) => Ok(Engine::Tcp(host.trim_end_matches('/').to_owned())),
                 None => Err(format!(
-                    "DOCKER_HOST `{host}` is not supported: unix:// or tcp:// is expected; \
+                    "{name} `{host}` is not supported: unix:// or tcp:// is expected; \
                      else use -o type=docker,dest=FILE and `docker load -i FILE`"
                 )),
             };
@@ -243,7 +241,7 @@ impl Environment {
         ];
         let found = sockets.into_iter().flatten().find(|path| path.exists());
         found.map(Engine::Unix).ok_or_else(|| {
-            "no engine is there: /var/run/docker.sock and podman's socket are missing, and DOCKER_HOST is not set; \
+            "no engine is there: /var/run/docker.sock and podman's socket are missing, DOCKER_HOST and CONTAINER_HOST are not set; \
              use -o type=docker,dest=FILE and `docker load -i FILE`"
                 .to_owned()
         })
@@ -353,6 +351,41 @@ mod tests {
         ] {
             let environment = environment(0, &[("SOURCE_DATE_EPOCH", text)]);
             assert_eq!(environment.source_date_epoch().ok(), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn engines_are_named_by_variables() {
+        for (variables, expected) in [
+            (
+                &[("CONTAINER_HOST", "unix:///p.sock")][..],
+                Ok("unix:///p.sock"),
+            ),
+            (
+                &[
+                    ("DOCKER_HOST", "tcp://d:1/"),
+                    ("CONTAINER_HOST", "unix:///p.sock"),
+                ],
+                Ok("tcp://d:1"),
+            ),
+            (
+                &[("DOCKER_HOST", ""), ("CONTAINER_HOST", "tcp://p:2")],
+                Ok("tcp://p:2"),
+            ),
+            (
+                &[("CONTAINER_HOST", "ssh://p")],
+                Err("CONTAINER_HOST `ssh://p` is not supported"),
+            ),
+            (
+                &[("DOCKER_HOST", "tcp://d:1"), ("DOCKER_TLS_VERIFY", "1")],
+                Err("behind TLS"),
+            ),
+        ] {
+            match (environment(0, variables).engine(), expected) {
+                (Ok(engine), Ok(expected)) => assert_eq!(engine.to_string(), expected),
+                (Err(why), Err(expected)) => assert!(why.contains(expected), "{why}"),
+                other => panic!("{variables:?}: {other:?}"),
+            }
         }
     }
 

@@ -3,7 +3,7 @@
 
 use std::ffi::OsString;
 
-use clap::{ArgAction, Command};
+use clap::{Arg, ArgAction, Command};
 
 /// Returns the line with `--flag` for `--flag=true`, and without the flag for `--flag=false`.
 pub(super) fn spelt_out(
@@ -18,25 +18,27 @@ pub(super) fn spelt_out(
     let Some(flags) = named.and_then(|name| command.find_subcommand(name)) else {
         return out.into_iter().chain(words).collect();
     };
-    let is_switch = |name: &str| {
+    let switch = |flag: &str| {
         let mut switches = flags
             .get_arguments()
             .filter(|it| matches!(it.get_action(), ArgAction::SetTrue));
-        switches.any(|it| it.get_long() == Some(name))
+        switches.find(|it| match flag.strip_prefix("--") {
+            Some(long) => it.get_long() == Some(long),
+            None => it.get_short().is_some_and(|it| flag == format!("-{it}")),
+        })
     };
     for word in words.by_ref() {
         if word == "--" {
             out.push(word);
             break;
         }
-        let split = word
-            .to_str()
-            .and_then(|it| it.strip_prefix("--")?.split_once('='));
-        match split.map(|(name, value)| (name, boolean(value))) {
-            Some((name, Some(wanted))) if is_switch(name) => {
-                let flag = OsString::from(format!("--{name}"));
+        let split = word.to_str().and_then(|it| it.split_once('='));
+        let read = split.and_then(|(name, value)| Some((switch(name)?, boolean(value)?)));
+        match read {
+            Some((switch, wanted)) => {
+                let [short, flag] = spellings(switch);
                 // Of several the last counts.
-                out.retain(|it| *it != flag);
+                out.retain(|it| *it != flag && *it != short);
                 if wanted {
                     out.push(flag);
                 }
@@ -45,6 +47,14 @@ pub(super) fn spelt_out(
         }
     }
     out.into_iter().chain(words).collect()
+}
+
+/// Returns a switch as it is written with one letter, and with its name; where it has none of the two, the other.
+fn spellings(switch: &Arg) -> [OsString; 2] {
+    let long = switch.get_long().map(|it| format!("--{it}"));
+    let short = switch.get_short().map(|it| format!("-{it}"));
+    let either = long.clone().or_else(|| short.clone()).unwrap_or_default();
+    [short, long].map(|it| it.unwrap_or_else(|| either.clone()).into())
 }
 
 /// Reads true and false in Docker's spellings.
@@ -67,6 +77,10 @@ mod tests {
             ("build --push --push=false .", "build ."),
             ("build --push=0 --push=1 -q .", "build --push -q ."),
             ("build --push=maybe .", "build --push=maybe ."),
+            ("build -q=true .", "build --quiet ."),
+            ("build --quiet -q=false .", "build ."),
+            ("build -q --quiet=0 -q=1 .", "build --quiet ."),
+            ("build -q=maybe -t=true .", "build -q=maybe -t=true ."),
             // Those that take more than true and false read it themselves.
             (
                 "build --no-cache=true --pull=false .",

@@ -66,7 +66,7 @@ const OTHERS: &[(&str, &str)] = &[
     (
         "build",
         "-b --bucket --build-arg --cache --cache-copy-layers --cache-dir --cache-repo --cache-run-layers --cache-ttl --cleanup \
-         --compressed-caching -c --context --context-sub-path --custom-platform --customPlatform -d --destination \
+         --compressed-caching --compression --compression-level -c --context --context-sub-path --custom-platform --customPlatform -d --destination \
          --digest-file -f --dockerfile --force --force-build-metadata --git --ignore-path --ignore-var-run \
          --image-download-retry --image-fs-extract-retry --image-name-tag-with-digest-file --image-name-with-digest-file \
          --insecure --insecure-pull --insecure-registry --kaniko-dir --label --log-format --log-timestamp --no-push \

@@ -8,7 +8,7 @@ mod kaniko;
 use std::ffi::OsString;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
-use clap::{Arg, ArgAction, ArgMatches};
+use clap::{Arg, ArgAction, ArgMatches, Command};
 
 use super::booleans;
 use crate::exit::Failure;
@@ -192,10 +192,13 @@ pub(super) fn instead(error: &clap::Error, line: &[OsString]) -> Option<Failure>
     found.map(Row::failure).or_else(|| command(error))
 }
 
-/// Takes out the advice to use a flag that would be refused.
-pub(super) fn own_tips(mut error: clap::Error) -> clap::Error {
+/// Takes out the advice to use a flag that the command refuses.
+pub(super) fn own_tips(mut error: clap::Error, flags: &Command, line: &[OsString]) -> clap::Error {
+    let mut words = line.iter().skip(1).filter_map(|it| it.to_str());
+    let command = words.find(|it| flags.find_subcommand(it).is_some());
+    let command = command.unwrap_or_default();
     if let Some(ContextValue::String(tip)) = error.get(ContextKind::SuggestedArg)
-        && rows().any(|row| row.is(tip))
+        && rows().any(|row| row.command == command && row.is(tip))
     {
         error.remove(ContextKind::SuggestedArg);
     }
@@ -361,6 +364,33 @@ mod tests {
                 }
                 other => panic!("{words}: {other:?}"),
             }
+        }
+    }
+
+    #[test]
+    fn what_is_nearly_a_flag_of_ours_is_a_tip() {
+        for (words, expected) in [
+            ("build --platfrom linux/arm64 .", Some("--platform")),
+            ("images --fliter a=b", Some("--filter")),
+            ("build --buildarg a=b .", Some("--build-arg")),
+            // Refused.
+            ("build --destinaton r/a .", None),
+            ("build --qwx .", None),
+        ] {
+            let line: Vec<OsString> = std::iter::once("builder")
+                .chain(words.split(' '))
+                .map(OsString::from)
+                .collect();
+            let flags = super::super::command();
+            let Err(error) = flags.clone().try_get_matches_from(&line) else {
+                panic!("{words} is fine");
+            };
+            let error = own_tips(error, &flags, &line);
+            let tip = match error.get(ContextKind::SuggestedArg) {
+                Some(ContextValue::String(tip)) => Some(tip.as_str()),
+                _ => None,
+            };
+            assert_eq!(tip, expected, "{words}");
         }
     }
 

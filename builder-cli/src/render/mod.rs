@@ -12,6 +12,7 @@ pub(crate) mod holdings;
 mod json;
 mod lines;
 mod plain;
+mod quiet;
 mod sarif;
 pub(crate) mod table;
 mod tty;
@@ -79,16 +80,17 @@ const TICK: Duration = Duration::from_millis(100);
 impl Reporter {
     pub(crate) fn start(mode: Mode) -> Self {
         let (sender, receiver) = channel();
-        let renderer: Option<Box<dyn Renderer>> = match mode {
-            Mode::Quiet => None,
-            Mode::RawJson => Some(Box::new(json::Json)),
-            Mode::Plain { terminal } => Some(Box::new(plain::Plain::new(terminal))),
-            Mode::Tty { colour } => Some(Box::new(tty::Tty::new(colour))),
+        let renderer: Box<dyn Renderer> = match mode {
+            Mode::Quiet => Box::new(quiet::Quiet),
+            Mode::RawJson => Box::new(json::Json),
+            Mode::Plain { terminal } => Box::new(plain::Plain::new(terminal)),
+            Mode::Tty { colour } => Box::new(tty::Tty::new(colour)),
         };
         let queue = Arc::new(Queue::default());
         let theirs = queue.clone();
-        let thread =
-            renderer.map(|renderer| std::thread::spawn(move || draw(renderer, &receiver, &theirs)));
+        let thread = Some(std::thread::spawn(move || {
+            draw(renderer, &receiver, &theirs);
+        }));
         Reporter {
             sender,
             queue,

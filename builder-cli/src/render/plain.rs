@@ -110,6 +110,9 @@ impl Plain {
                 }
                 let _ = writeln!(out, "{}", warning(line, &message));
             }
+            Event::CacheFailed { to, error } => {
+                let _ = writeln!(out, "{}", unwritten(&to, &error));
+            }
             Event::Finished {
                 vertex,
                 took,
@@ -200,6 +203,11 @@ pub(super) fn warning(line: Option<u32>, message: &str) -> String {
         Some(line) => format!("WARN: {message} (line {line})"),
         None => format!("WARN: {message}"),
     }
+}
+
+/// Of a shared cache.
+pub(super) fn unwritten(to: &str, error: &str) -> String {
+    warning(None, &format!("the cache {to} is not written: {error}"))
 }
 
 pub(super) fn transfer(what: &str, done: u64, total: Option<u64>) -> String {

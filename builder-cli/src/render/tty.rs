@@ -13,7 +13,7 @@ use std::time::Instant;
 use builder_core::progress::{Event, Outcome, VertexId};
 
 use super::lines::{Lines, cut, visible};
-use super::plain::{cache, one_line, seconds, transfer, warning};
+use super::plain::{cache, one_line, seconds, transfer, unwritten, warning};
 use super::{Renderer, progress};
 
 pub(super) struct Tty {
@@ -77,6 +77,9 @@ impl Tty {
             }
             Event::Warning { line, message, .. } => {
                 return Some(self.paint("33", &format!(" {}", warning(line, &message))));
+            }
+            Event::CacheFailed { to, error } => {
+                return Some(self.paint("33", &format!(" {}", unwritten(&to, &error))));
             }
             Event::Finished {
                 vertex,

@@ -350,6 +350,12 @@ impl Steps {
                 }
                 Some("started") => steps.started.extend(vertex),
                 Some("cached") => steps.cached.extend(vertex),
+                Some("cache_failed") => {
+                    let text = |key: &str| event[key].as_str().unwrap_or_default().to_owned();
+                    let told =
+                        format!("the cache {} is not written: {}", text("to"), text("error"));
+                    steps.warnings.push(told);
+                }
                 Some("warning") => {
                     steps
                         .warnings

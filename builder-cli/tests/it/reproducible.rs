@@ -196,7 +196,8 @@ fn a_later_epoch_tells_what_an_earlier_one_hid() {
     };
     let temp = fixture::temp_dir();
     let dir = temp.path().join("context");
-    let dockerfile = "FROM busybox\nRUN mkdir /q && echo 1 > /q/new && touch -d @1500000000 /q/given\n";
+    let dockerfile =
+        "FROM busybox\nRUN mkdir /q && echo 1 > /q/new && touch -d @1500000000 /q/given\n";
     fixture::write_files(&dir, &[("Dockerfile", dockerfile)]);
     let build = |store: &str, epoch: Option<&str>| {
         let path = |name: &str| temp.path().join(name);

@@ -89,7 +89,10 @@ impl Sharing<'_> {
                         source: Box::new(source),
                     });
                 }
-                Err(error) => self.warn(format!("the cache {} is not written: {error}", to.place)),
+                Err(error) => self.events.emit(Event::CacheFailed {
+                    to: to.place.to_string(),
+                    error: error.to_string(),
+                }),
             }
         }
         Ok(())

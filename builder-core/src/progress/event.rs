@@ -109,6 +109,8 @@ pub enum Event {
         there: usize,
         sent_bytes: u64,
     },
+    /// A shared cache could not be written, which ends no build.
+    CacheFailed { to: String, error: String },
     /// The store was over its limits: so many things were removed, that were the longest unused.
     Pruned { count: usize, bytes: u64 },
 }

@@ -15,6 +15,8 @@ const DIGEST: &str = "is not supported: --metadata-file has containerimage.diges
 const RETRY: &str = "is not supported: registries are asked again a few times anyway";
 const IGNORED: &str = "is not needed: nothing but a step's own changes gets into its layer";
 const PROGRESS: &str = "is not supported: use --progress=plain, rawjson or quiet";
+const COMPRESSION: &str =
+    "is not supported: use -o type=registry,compression=gzip|zstd|estargz,compression-level=N";
 const ARCHIVE: &str = "is not supported: use -o type=docker,dest=FILE";
 
 pub(super) const BUILD: &[Row] = &[
@@ -50,6 +52,8 @@ pub(super) const BUILD: &[Row] = &[
         "is not needed: a build leaves no file system behind",
     )
     .taken(EITHER),
+    Row::new("build", "compression", None, true, COMPRESSION),
+    Row::new("build", "compression-level", None, true, COMPRESSION),
     Row::new("build", "compressed-caching", None, false, CACHED).taken(EITHER),
     Row::new(
         "build",

@@ -209,6 +209,11 @@ fn a_cache_that_cannot_be_written_is_told_of() {
         let told = format!("the cache {name} is not written");
         assert!(warnings.iter().any(|it| it.contains(&told)), "{warnings:?}");
     }
+    let to = format!("type=registry,ref={name},ignore-error=true");
+    let ran = fixture::run(&mut place.command("a", &["--cache-to", &to, "-q"])).ok();
+    let told = format!("WARN: the cache {name} is not written");
+    assert!(ran.stderr.starts_with(&told), "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1, "{}", ran.stderr);
     let to = format!("type=registry,ref={name},ignore-error=false");
     let ran = fixture::run(&mut place.command("a", &["--cache-to", &to]));
     assert_eq!(ran.code, Some(1), "{}", ran.stderr);
