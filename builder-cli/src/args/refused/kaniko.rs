@@ -16,7 +16,7 @@ const RETRY: &str = "is not supported: registries are asked again a few times an
 const IGNORED: &str = "is not needed: nothing but a step's own changes gets into its layer";
 const PROGRESS: &str = "is not supported: use --progress=plain, rawjson or quiet";
 const COMPRESSION: &str =
-    "is not supported: use -o type=registry,compression=gzip|zstd|estargz,compression-level=N";
+    "is not supported: use -o type=registry,compression=gzip|zstd,compression-level=N";
 const ARCHIVE: &str = "is not supported: use -o type=docker,dest=FILE";
 
 pub(super) const BUILD: &[Row] = &[
