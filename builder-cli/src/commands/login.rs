@@ -1,7 +1,6 @@
 //! `builder login`: asks the registry first, and keeps what it takes.
 
 use std::io::{BufRead, IsTerminal, Read};
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use builder_core::images::ImagesError;
@@ -19,7 +18,8 @@ use crate::render;
 const MAX_PASSWORD_BYTES: u64 = 64 << 10;
 
 pub(super) fn run(args: LoginArgs, environment: &Environment) -> Result<(), Failure> {
-    let host = host(args.server.as_deref())?;
+    let key = key(args.server.as_deref())?;
+    let host = key.split('/').next().unwrap_or(&key).to_owned();
     let file = environment.login_file(args.registry.authfile.clone())?;
     let username = match &args.username {
         Some(username) if !username.is_empty() => username.clone(),
@@ -60,34 +60,45 @@ pub(super) fn run(args: LoginArgs, environment: &Environment) -> Result<(), Fail
         .map_err(ImagesError::from)?;
     let login = LoginFile::new(file, environment.program_dirs());
     let kept = login
-        .keep(&host, &username, &password)
+        .keep(&key, &username, &password)
         .map_err(ImagesError::from)?;
     let place = match kept {
         Kept::File(path) => format!("{}, where it is not encrypted", path.display()),
         Kept::Helper(name) => format!("docker-credential-{name}"),
         _ => String::new(),
     };
-    render::note(&format!("the password for {host} is kept in {place}\n"));
+    render::note(&format!("the password for {key} is kept in {place}\n"));
     render::result("Login Succeeded\n")
 }
 
-/// Reads a registry as people write it: `https://a.io/`, `a.io`.
-pub(super) fn host(server: Option<&str>) -> Result<String, Failure> {
+/// Reads a registry as people write it (`https://a.io/`, `a.io`), or one with names below it (`a.io/team`), as Podman has them.
+pub(super) fn key(server: Option<&str>) -> Result<String, Failure> {
     let text = server.unwrap_or("docker.io");
-    let bare = text
-        .strip_prefix("https://")
-        .or_else(|| text.strip_prefix("http://"))
-        .unwrap_or(text);
-    let host = bare.split('/').next().unwrap_or_default();
+    let address = ["https://", "http://"]
+        .iter()
+        .find_map(|scheme| text.strip_prefix(scheme));
+    let bare = address.unwrap_or(text).trim_end_matches('/');
+    let (host, path) = match bare.split_once('/') {
+        // Behind an address stands what the registry has there.
+        Some((host, path)) if address.is_none() && !matches!(path, "v1" | "v2") => {
+            (host, Some(path))
+        }
+        Some((host, _)) => (host, None),
+        None => (bare, None),
+    };
     let host = match host {
         "index.docker.io" | "registry-1.docker.io" => "docker.io",
         host => host,
     };
-    let reference = format!("{host}/name").parse::<builder_core::image::Reference>();
+    let key = match path {
+        Some(path) => format!("{host}/{path}"),
+        None => host.to_owned(),
+    };
+    let reference = format!("{key}/name").parse::<builder_core::image::Reference>();
     match reference {
-        Ok(reference) if reference.domain() == host => Ok(host.to_owned()),
+        Ok(reference) if reference.domain() == host => Ok(key),
         _ => Err(Failure::usage(format!(
-            "`{text}` is not a registry: HOST or HOST:PORT is expected"
+            "`{text}` is not a registry: HOST or HOST:PORT is expected, and may have names below it (HOST/NAME)"
         ))),
     }
 }
@@ -132,17 +143,6 @@ fn ask_unseen(what: &str) -> Result<String, Failure> {
     typed
 }
 
-/// All files that may hold a login, the one that is written first.
-pub(super) fn files(
-    authfile: Option<PathBuf>,
-    environment: &Environment,
-) -> Result<Vec<PathBuf>, Failure> {
-    match authfile {
-        Some(file) => Ok(vec![file]),
-        None => environment.auth_files(None),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -154,12 +154,20 @@ mod tests {
             (Some("https://index.docker.io/v1/"), Some("docker.io")),
             (Some("localhost:5000"), Some("localhost:5000")),
             (Some("https://a.io/"), Some("a.io")),
-            (Some("a.io/team"), Some("a.io")),
+            (Some("https://a.io/v2/"), Some("a.io")),
+            (Some("a.io/v2/"), Some("a.io")),
+            (Some("a.io/team"), Some("a.io/team")),
+            (
+                Some("localhost:5000/team/app/"),
+                Some("localhost:5000/team/app"),
+            ),
+            (Some("a.io/Team"), None),
+            (Some("a.io//team"), None),
             (Some("app"), None),
             (Some("a b"), None),
             (Some(""), None),
         ] {
-            assert_eq!(host(text).ok().as_deref(), expected, "{text:?}");
+            assert_eq!(key(text).ok().as_deref(), expected, "{text:?}");
         }
     }
 }

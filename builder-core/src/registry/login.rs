@@ -40,13 +40,20 @@ impl LoginFile {
         }
     }
 
-    /// Keeps a user's password for `host` (`docker.io`, `localhost:5000`).
+    /// Keeps a user's password for `host` (`docker.io`, `localhost:5000`), or for names below it alone (`a.io/team`).
     ///
     /// # Errors
     /// Where the file is no such document or cannot be written, or the helper fails.
     pub fn keep(&self, host: &str, username: &str, password: &str) -> Result<Kept, RegistryError> {
         let mut document = self.read()?.unwrap_or_default();
-        if let Some(helper) = helper(&document, host) {
+        if let Some(helper) = helper(&document, bare(host)) {
+            if bare(host) != host {
+                let why = format!(
+                    "it keeps a password for a whole registry: log in to {}",
+                    bare(host)
+                );
+                return Err(self.failed(host, &helper, why));
+            }
             let stored = self.helpers.store(&helper, host, username, password);
             stored.map_err(|why| self.failed(host, &helper, why))?;
             return Ok(Kept::Helper(helper));
@@ -65,7 +72,7 @@ impl LoginFile {
         Ok(Kept::File(self.path.clone()))
     }
 
-    /// Forgets what is kept for `host`; `None` where there is nothing.
+    /// Forgets what is kept for `host`, or for just these names below it; `None` where there is nothing.
     ///
     /// # Errors
     /// As [`keep`](Self::keep).
@@ -74,7 +81,8 @@ impl LoginFile {
             return Ok(None);
         };
         let mut kept = None;
-        if let Some(helper) = helper(&document, host)
+        if bare(host) == host
+            && let Some(helper) = helper(&document, host)
             && let Ok(Some(_)) = self.helpers.get(&helper, host)
         {
             let erased = self.helpers.erase(&helper, host);
@@ -160,6 +168,11 @@ impl LoginFile {
     }
 }
 
+/// Returns the registry of a key.
+fn bare(key: &str) -> &str {
+    key.split('/').next().unwrap_or(key)
+}
+
 /// Returns the helper that keeps the secrets of `host`.
 fn helper(document: &Map<String, Value>, host: &str) -> Option<String> {
     let by_host = document.get("credHelpers").and_then(Value::as_object);
@@ -184,6 +197,32 @@ fn written(host: &str) -> &str {
 mod tests {
     use super::*;
     use crate::registry::{AuthFiles, Credential, Credentials, Lookup};
+
+    #[test]
+    fn keys_with_a_path_stand_for_themselves() {
+        let dir = tempfile::tempdir().expect("temp dir");
+        let path = dir.path().join("auth.json");
+        let file = LoginFile::new(&path, Vec::new());
+        let mut expected = Vec::new();
+        for key in ["a.io", "a.io/team/x", "a.io/team/y", "docker.io/team"] {
+            file.keep(key, "u", "p").expect("keep");
+            expected.push(key);
+            assert_eq!(file.hosts().expect("hosts"), expected);
+        }
+        for key in ["a.io/team", "b.io/team/x"] {
+            assert_eq!(file.forget(key).expect("forget"), None, "{key}");
+        }
+        for key in ["a.io/team/x", "a.io"] {
+            assert!(file.forget(key).expect("forget").is_some(), "{key}");
+            expected.retain(|it| *it != key);
+            assert_eq!(file.hosts().expect("hosts"), expected);
+        }
+        fs::write(&path, r#"{"credsStore": "absent"}"#).expect("write");
+        let error = file.keep("a.io/team", "u", "p").expect_err("no paths");
+        assert!(error.to_string().contains("log in to a.io"), "{error}");
+        // The helper, which is not there, is not asked.
+        assert_eq!(file.forget("a.io/team").expect("forget"), None);
+    }
 
     #[test]
     fn logins_come_and_go_and_the_rest_stays() {
