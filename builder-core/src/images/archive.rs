@@ -168,7 +168,7 @@ impl Images {
     }
 
     /// Holds that the layers are what the config says.
-    fn check(&self, found: &Resolved) -> Result<(), ImagesError> {
+    pub(super) fn check(&self, found: &Resolved) -> Result<(), ImagesError> {
         for (layer, diff_id) in found.layers.iter().zip(&found.config.diff_ids) {
             verify_now(&self.store, layer.digest, *diff_id)?;
         }

@@ -12,7 +12,8 @@ use crate::digest::Digest;
 use crate::export::{self, Destination, Selection};
 use crate::image::{Descriptor, Platform, Reference};
 use crate::progress::EventSink;
-use crate::registry::{Client, Contents, Push, Resolved, Source, layout};
+use crate::registry::layout::Whole;
+use crate::registry::{Client, Contents, Push, RegistryError, Resolved, Source, layout};
 use crate::store::{Blobs, Store};
 
 /// How a copy is made.
@@ -116,10 +117,13 @@ impl Images {
         };
         let (blobs, platform, all) = (blobs.clone(), options.platform.clone(), options.all);
         let read = tokio::task::spawn_blocking(move || match all {
-            true => layout::resolve_all(&path, name.as_deref(), &blobs),
+            true => match layout::resolve_all(&path, name.as_deref(), &blobs)? {
+                Whole::Oci(top, source) => Ok((top, source)),
+                Whole::Docker(found) => Ok((found.manifest_descriptor, found.source)),
+            },
             false => {
                 let found = layout::resolve(&path, name.as_deref(), &platform, &blobs)?;
-                Ok((found.manifest_descriptor, found.source))
+                Ok::<_, RegistryError>((found.manifest_descriptor, found.source))
             }
         });
         let (top, source) = read

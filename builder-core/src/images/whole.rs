@@ -10,7 +10,8 @@ use super::{Images, ImagesError, Pulled};
 use crate::digest::{DiffId, Digest};
 use crate::image::{Descriptor, ImageConfig, Manifest, Reference, media_type};
 use crate::progress::EventSink;
-use crate::registry::{Contents, RegistryError, Source, layout, note_origin};
+use crate::registry::layout::{self, Whole};
+use crate::registry::{Contents, RegistryError, Source, note_origin};
 use crate::store::Store;
 
 impl Images {
@@ -74,8 +75,8 @@ impl Images {
         })
     }
 
-    /// Unpacks an index of a layout or an archive, all of it; `None` where it is no index, or the archive has a part of it only, as
-    /// some that are made for one platform.
+    /// Unpacks what a layout or an archive has under a name, all of it; `None` where that is a manifest alone, or the archive has a
+    /// part of an index only, as some that are made for one platform.
     pub(super) fn load_whole(
         &self,
         place: layout::Place<'_>,
@@ -84,7 +85,13 @@ impl Images {
         let blobs = self.store.blobs();
         let top = match layout::resolve_all(place, Some(wanted), blobs) {
             Err(RegistryError::Incomplete { .. }) => return Ok(None),
-            found => found?.0,
+            Err(error) => return Err(error.into()),
+            Ok(Whole::Docker(found)) => {
+                self.check(&found)?;
+                let id = found.manifest.config.digest;
+                return Ok(Some((found.manifest_descriptor, id)));
+            }
+            Ok(Whole::Oci(top, _)) => top,
         };
         if !media_type::is_index(&top.media_type) {
             return Ok(None);

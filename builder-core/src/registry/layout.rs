@@ -49,6 +49,16 @@ pub fn resolve<'a>(
     }
 }
 
+/// What stands in a layout or an archive under a name.
+#[derive(Debug, Clone)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+pub enum Whole {
+    /// A manifest or an index.
+    Oci(Descriptor, Source),
+    /// The one image of one platform that a docker archive has there.
+    Docker(Resolved),
+}
+
 /// Reads an entry of a layout or an archive into `blobs` as it is, all platforms of an index with all their layers.
 ///
 /// # Errors
@@ -57,14 +67,13 @@ pub fn resolve_all<'a>(
     place: impl Into<Place<'a>>,
     wanted: Option<&str>,
     blobs: &Blobs,
-) -> Result<(Descriptor, Source), RegistryError> {
+) -> Result<Whole, RegistryError> {
     let place = place.into();
     let mut layout = Layout::open(&place, blobs)?;
     let index = layout.read("index.json", MAX_MANIFEST_BYTES)?;
     let (Some(index), true) = (index, layout.has("oci-layout")) else {
-        // A docker archive has one platform.
-        let found = resolve(place, wanted, &Platform::host(), blobs)?;
-        return Ok((found.manifest_descriptor, found.source));
+        let found = resolve(place, wanted, &Platform::host(), blobs);
+        return found.map(Whole::Docker);
     };
     let index = Index::parse(&index).map_err(layout.document())?;
     let digest = layout.digest(&index, wanted, &Platform::host())?;
@@ -72,7 +81,7 @@ pub fn resolve_all<'a>(
     let kind = kind_of(&bytes).map_err(layout.document())?;
     let top = Descriptor::of(kind, &bytes);
     layout.import_all(bytes, blobs)?;
-    Ok((top, Source::Local { path: layout.path }))
+    Ok(Whole::Oci(top, Source::Local { path: layout.path }))
 }
 
 /// One image of a layout or an archive.
