@@ -115,17 +115,8 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         build.clone().run(sink).await.map_err(Failure::from)
     });
     reporter.finish();
-    // Before steps are run there is nothing to explain but the build before.
-    let solved = match &result {
-        Ok(_) => true,
-        Err(Failure::Build(error)) => matches!(**error, BuildError::Solve(_)),
-        Err(_) => false,
-    };
-    if told.explain
-        && solved
-        && let Some(last) = build.last()?
-    {
-        render::note(&render::explain::text(&last));
+    if told.explain {
+        render::note(&render::explain::text(&build.tables()));
     }
     let image = match result {
         Err(failure) if on_error == OnError::Shell && failed_in_run(&failure) => {
@@ -159,10 +150,8 @@ fn found(build: &Build, told: &Told) -> Option<u8> {
     events.into_iter().for_each(|event| sink.emit(event));
     drop(sink);
     reporter.finish();
-    if told.explain
-        && let Ok(Some(last)) = build.last()
-    {
-        render::note(&render::explain::text(&last));
+    if told.explain {
+        render::note(&render::explain::text(&build.tables()));
     }
     Some(u8::from(told.tell(&image).is_err()))
 }

@@ -28,7 +28,7 @@ pub(super) fn run(args: ExplainArgs, environment: &Environment) -> Result<(), Fa
             build.last()?
         }
     };
-    let Some(last) = last else {
+    if last.is_empty() {
         let of = args.context.map(|it| format!(" of {}", it.display()));
         return Err(Failure::Io(match of {
             None => format!("there was no build yet in {shown}"),
@@ -36,7 +36,7 @@ pub(super) fn run(args: ExplainArgs, environment: &Environment) -> Result<(), Fa
                 "there was no build{of} in {shown}: context and --file are expected as `build` had them"
             ),
         }));
-    };
+    }
     match args.format {
         Format::Text => render::result(&render::explain::text(&last)),
         Format::Json => render::result(&render::explain::json(&last)),

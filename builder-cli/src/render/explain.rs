@@ -5,17 +5,40 @@
 //! ran     [build 3/4] COPY tools tools
 //!           tools/gen.sh changed (mode 644 → 755)
 //! ```
+//!
+//! Of several platforms each has its table, below its name.
 
 use builder_core::cache::{Came, LastBuild, StepReport};
+use serde_json::json;
 
 use super::plain::one_line;
 
-pub(crate) fn text(build: &LastBuild) -> String {
-    build.steps.iter().map(step).collect()
+pub(crate) fn text(tables: &[LastBuild]) -> String {
+    tables.iter().map(table).collect()
 }
 
-pub(crate) fn json(build: &LastBuild) -> String {
-    let object = serde_json::json!({"project": build.project, "steps": build.steps});
+fn table(table: &LastBuild) -> String {
+    let steps = table.steps.iter().map(step);
+    match table.platform.as_str() {
+        "" => steps.collect(),
+        platform => format!("{}\n{}", one_line(platform), steps.collect::<String>()),
+    }
+}
+
+/// An object with `project` and `steps`, or with `project` and `platforms`, each of which has `platform` and `steps`.
+pub(crate) fn json(tables: &[LastBuild]) -> String {
+    let object = match tables {
+        [one] if one.platform.is_empty() => json!({"project": one.project, "steps": one.steps}),
+        many => {
+            let project = many.first().map(|it| {
+                let suffix = format!(" {}", it.platform);
+                it.project.strip_suffix(&suffix).unwrap_or(&it.project)
+            });
+            let platforms = many.iter();
+            let platforms = platforms.map(|it| json!({"platform": it.platform, "steps": it.steps}));
+            json!({"project": project, "platforms": platforms.collect::<Vec<_>>()})
+        }
+    };
     format!("{object:#}\n")
 }
 

@@ -128,9 +128,11 @@ fn a_limit_that_is_not_to_be_had_is_told_before_any_step() {
             "{flag}: {}",
             ran.stderr
         );
-        // a build that finds every step asks for none
-        built(base, dir.path(), file, &[]).ok();
-        built(base, dir.path(), file, &[flag]).ok();
+        // a build that finds every step asks for none; `--ulimit` shapes what steps make, and so is in their keys
+        if !flag.starts_with("--ulimit") {
+            built(base, dir.path(), file, &[]).ok();
+            built(base, dir.path(), file, &[flag]).ok();
+        }
     }
 }
 

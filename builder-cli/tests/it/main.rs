@@ -82,6 +82,7 @@ mod passwords;
 mod peers;
 mod prune;
 mod pushes;
+mod reasons;
 mod rebase;
 mod reproducible;
 mod rungs;

@@ -71,6 +71,7 @@ impl Build {
                 all_leave: self.cache_to.iter().any(|to| to.mode == Mode::Max),
                 forced: BTreeSet::new(),
                 project: self.project(),
+                platform: String::new(),
                 variant: self.variant(),
                 hostname: HOSTNAME.to_owned(),
                 resolv_conf,
@@ -92,6 +93,7 @@ impl Build {
                 rung: standing.map_or(Rung::Overlay, |standing| standing.rung),
                 rung_reason: standing.map_or(String::new(), |it| it.reason.clone()),
             },
+            table: Arc::default(),
             cancel: self.cancel.clone(),
         })
     }

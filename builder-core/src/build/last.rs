@@ -1,10 +1,13 @@
 //! What the store knows of earlier builds.
 
 use std::path::Path;
+use std::sync::PoisonError;
+use std::time::SystemTime;
 
 use super::error::BuildError;
 use super::request::Build;
 use crate::cache::{Cache, KeyHasher, LastBuild};
+use crate::solve::Inputs;
 use crate::store::Store;
 
 impl Build {
@@ -36,20 +39,49 @@ impl Build {
         format!("{} {dockerfile}", self.context_label())
     }
 
-    /// Returns what became of the steps when this was last built; `None` where the store knows of no build.
+    /// Returns what became of the steps when this was last built, for each platform; nothing where the store knows of no
+    /// build.
     ///
     /// # Errors
     /// A store that cannot be opened.
-    pub fn last(&self) -> Result<Option<LastBuild>, BuildError> {
+    pub fn last(&self) -> Result<Vec<LastBuild>, BuildError> {
         let cache = Cache::new(self.open_store()?);
-        Ok(cache.last_build(&self.project()))
+        Ok(cache.last_tables(&self.project()))
+    }
+
+    /// Returns what became of the steps of the latest run of this or of a clone of it, for each platform that the run came
+    /// to: nothing where it failed before any step.
+    pub fn tables(&self) -> Vec<LastBuild> {
+        let tables = self.tables.lock();
+        tables.unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    pub(super) fn forget_tables(&self) {
+        let tables = self.tables.lock();
+        tables.unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// Keeps the table of a platform whose steps are over. A store that cannot be written fails what matters, not this.
+    pub(super) fn keep_table(&self, inputs: &Inputs) {
+        let table = inputs.table.lock();
+        let Some(table) = table.unwrap_or_else(PoisonError::into_inner).take() else {
+            return;
+        };
+        let is_one_of_many = !table.platform.is_empty();
+        let mut tables = self.tables.lock().unwrap_or_else(PoisonError::into_inner);
+        tables.push(table);
+        if is_one_of_many {
+            let platforms: Vec<String> = tables.iter().map(|it| it.platform.clone()).collect();
+            let cache = Cache::new(inputs.store.clone());
+            let _ = cache.put_platforms(&self.project(), &platforms, SystemTime::now());
+        }
     }
 }
 
-/// Returns the last build of all in the store at `root`.
+/// Returns what became of the steps of the last build of all in the store at `root`, for each platform.
 ///
 /// # Errors
 /// A store that cannot be opened.
-pub fn last_build(root: &Path) -> Result<Option<LastBuild>, BuildError> {
-    Ok(Cache::new(Store::open(root)?).newest_build())
+pub fn last_build(root: &Path) -> Result<Vec<LastBuild>, BuildError> {
+    Ok(Cache::new(Store::open(root)?).newest_tables())
 }

@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex};
 
 use tokio_util::sync::CancellationToken;
 
@@ -13,7 +14,7 @@ use super::error::BuildError;
 use super::output::Output;
 use super::prepare::Prepared;
 use super::steps::Steps;
-use crate::cache::Policy;
+use crate::cache::{LastBuild, Policy};
 use crate::image::{Platform, Reference};
 use crate::plan::{NamedContext, NetworkMode, PlanOptions};
 use crate::registry::ClientOptions;
@@ -42,6 +43,8 @@ pub struct Build {
     pub(super) secrets: BTreeMap<String, Vec<u8>>,
     pub(super) ssh: BTreeMap<String, SshSource>,
     pub(super) no_cache: NoCache,
+    /// Shared by clones.
+    pub(super) tables: Arc<Mutex<Vec<LastBuild>>>,
     pub(super) cache_from: Vec<CacheFrom>,
     pub(super) cache_to: Vec<CacheTo>,
     pub(super) max_layer_bytes: Option<u64>,
@@ -77,6 +80,7 @@ impl Build {
             secrets: BTreeMap::new(),
             ssh: BTreeMap::new(),
             no_cache: NoCache::default(),
+            tables: Arc::default(),
             cache_from: Vec::new(),
             cache_to: Vec::new(),
             max_layer_bytes: None,

@@ -17,7 +17,7 @@ use super::request::Build;
 use super::share::{self, Sharing};
 use super::snapshots::Snapshots;
 use crate::attest::provenance::Facts;
-use crate::cache::{Cache, Policy};
+use crate::cache::{Cache, Policy, project_of};
 use crate::export::Finished;
 use crate::image::{Platform, Reference};
 use crate::plan::{Base, Plan};
@@ -96,6 +96,7 @@ impl Build {
         deadline: Option<(Instant, Duration)>,
     ) -> Result<Image, BuildError> {
         let started = now();
+        self.forget_tables();
         // Whoever drops this future cancels what it started.
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
@@ -252,14 +253,18 @@ impl Build {
         inputs.options.forced = forced.vertices;
         if many {
             // Each platform is compared with itself.
-            inputs.options.project += &format!(" {}", inputs.plan.platform);
+            let platform = inputs.plan.platform.to_string();
+            inputs.options.project = project_of(&inputs.options.project, &platform);
+            inputs.options.platform = platform;
         }
         let inputs = Arc::new(inputs);
         let fail = |error: SolveError| {
             let span = error.span;
             BuildError::Solve(Box::new(located(error, &file, &text, span)))
         };
-        let solved = solve_and_fetch(&inputs).await.map_err(&fail)?;
+        let solved = solve_and_fetch(&inputs).await;
+        self.keep_table(&inputs);
+        let solved = solved.map_err(&fail)?;
         let mut config = assemble::config(&inputs.plan, &solved.layers, base_created);
         self.with_inline(&mut config, &inputs, &solved);
         let facts = self.facts(&inputs, &solved, &file, &text, started);

@@ -7,6 +7,9 @@ use crate::digest::{ContentDigest, Digest};
 
 use super::FileList;
 
+/// Between the name of a list of files and that of the named context that they are from.
+pub const FROM: &str = " from context ";
+
 /// One named thing that a key depends on, for explaining a miss.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Part {
@@ -22,7 +25,7 @@ pub struct Parts {
     /// The word that the hasher was started with.
     pub domain: String,
     pub fields: Vec<Part>,
-    /// Lists of files: a COPY's `files`, `mount /src`.
+    /// Lists of files: a COPY's `files`, `mount /src`, `files from context other`.
     pub lists: Vec<(String, Arc<FileList>)>,
 }
 
@@ -84,6 +87,22 @@ impl KeyHasher {
         self
     }
 
+    /// Adds a field that no reason names.
+    pub fn field_untold(&mut self, name: &str, value: impl AsRef<[u8]>) -> &mut Self {
+        feed(&mut self.hasher, name.as_bytes());
+        feed(&mut self.hasher, value.as_ref());
+        self
+    }
+
+    /// Adds what a reason may name beside what the key is made of: where a field came from.
+    pub fn told(&mut self, name: &str, shown: String) -> &mut Self {
+        self.parts.fields.push(Part {
+            name: name.to_owned(),
+            value: shown,
+        });
+        self
+    }
+
     /// Adds a list as one field; order counts.
     pub fn list<T: AsRef<[u8]>>(
         &mut self,
@@ -112,9 +131,20 @@ impl KeyHasher {
 
     /// Adds files, whose list has `digest`.
     pub fn files(&mut self, name: &str, digest: &ContentDigest, list: Arc<FileList>) -> &mut Self {
+        self.files_shown(name, digest, name, list)
+    }
+
+    /// As [`KeyHasher::files`]; `shown_name` may end in [`FROM`] and the name of a context.
+    pub fn files_shown(
+        &mut self,
+        name: &str,
+        digest: &ContentDigest,
+        shown_name: &str,
+        list: Arc<FileList>,
+    ) -> &mut Self {
         feed(&mut self.hasher, name.as_bytes());
         feed(&mut self.hasher, &digest.0);
-        self.parts.lists.push((name.to_owned(), list));
+        self.parts.lists.push((shown_name.to_owned(), list));
         self
     }
 

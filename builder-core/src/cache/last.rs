@@ -1,7 +1,9 @@
 //! The last build of each project: what became of every step, for `builder explain` and for explaining the next miss.
 //!
 //! ```text
-//! builds/<project>          the steps of the last build, and older places that it did not come by
+//! builds/<project>          the steps of the last build, and older places that it did not come by; of one for several
+//!                           platforms their names alone
+//! builds/<project platform> the steps for one of several platforms
 //! parts/<content key>       what a key was made from; its lists of files by digest
 //! lists/<digest>            a list of files
 //! ```
@@ -67,6 +69,12 @@ pub struct LastBuild {
     /// Names what was asked of them: build args, target.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub variant: String,
+    /// Of which of several platforms this is.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub platform: String,
+    /// The build was for several platforms, and came to these: each has a record of its own, and the steps.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub platforms: Vec<String>,
     pub steps: Vec<StepReport>,
     /// Places of earlier builds that this one did not come by: other variants, other targets.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -145,6 +153,11 @@ impl LastBuild {
     }
 }
 
+/// Names what one of several platforms of a project is remembered as.
+pub fn project_of(project: &str, platform: &str) -> String {
+    format!("{project} {platform}")
+}
+
 fn project_key(project: &str) -> Digest {
     let mut key = KeyHasher::new("project/1");
     key.field("project", project);
@@ -156,13 +169,58 @@ impl Cache {
         self.store.records().get(BUILDS, &project_key(project))
     }
 
-    /// Returns the last build of all projects.
-    pub fn newest_build(&self) -> Option<LastBuild> {
+    /// Returns what became of the steps of the project's last build, for each platform that it was for.
+    pub fn last_tables(&self, project: &str) -> Vec<LastBuild> {
+        let Some(last) = self.last_build(project) else {
+            return Vec::new();
+        };
+        if last.platforms.is_empty() {
+            return vec![last];
+        }
+        let platforms = last.platforms.iter();
+        platforms
+            .filter_map(|platform| self.last_build(&project_of(project, platform)))
+            .collect()
+    }
+
+    /// Returns that of the last build of all projects.
+    pub fn newest_tables(&self) -> Vec<LastBuild> {
         let records = self.store.records();
         let keys = records.list(BUILDS).unwrap_or_default();
         let used = |key: &Digest| records.used(BUILDS, key);
-        let newest = keys.into_iter().max_by_key(used)?;
-        records.get(BUILDS, &newest)
+        let newest: Option<LastBuild> = keys
+            .into_iter()
+            .max_by_key(used)
+            .and_then(|key| records.get(BUILDS, &key));
+        let Some(newest) = newest else {
+            return Vec::new();
+        };
+        let platform = format!(" {}", newest.platform);
+        match newest.project.strip_suffix(&platform) {
+            Some(project) if !newest.platform.is_empty() => self.last_tables(project),
+            _ => self.last_tables(&newest.project),
+        }
+    }
+
+    /// Remembers that the project was built for several platforms, and came to these so far.
+    ///
+    /// # Errors
+    /// Where the store cannot be written.
+    pub fn put_platforms(
+        &self,
+        project: &str,
+        platforms: &[String],
+        now: SystemTime,
+    ) -> Result<(), StoreError> {
+        let before = self.last_build(project);
+        let build = LastBuild {
+            project: project.to_owned(),
+            platforms: platforms.to_vec(),
+            // for the next build that is for one platform
+            earlier: before.iter().flat_map(LastBuild::places).collect(),
+            ..LastBuild::default()
+        };
+        self.put_last_build(&build, before.as_ref(), now)
     }
 
     /// Remembers a build; `before` is what was remembered of the project until now.

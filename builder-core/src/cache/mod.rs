@@ -27,8 +27,8 @@ mod record;
 
 pub use files::{FileEntry, FileList};
 pub use holdings::{Holdings, Pruned};
-pub use key::{Key, KeyHasher, Part, Parts};
-pub use last::{Came, Earlier, LastBuild, Place, StepReport};
+pub use key::{FROM, Key, KeyHasher, Part, Parts};
+pub use last::{Came, Earlier, LastBuild, Place, StepReport, project_of};
 pub use placed::{Look, Place as LookedAt, Placed};
 pub use prune::{Need, Policy, Rules, Thing};
 pub use reason::{Reason, explain, nearest};

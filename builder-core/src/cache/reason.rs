@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fmt;
 
-use super::{Earlier, Part, Parts};
+use super::{Earlier, FROM, Part, Parts};
 use crate::progress::Change;
 
 /// So many differences are told one by one.
@@ -18,6 +18,9 @@ fn kind(name: &str) -> &'static str {
         _ if name.starts_with("variable ") => "variable",
         _ if name.starts_with("build arg ") => "build arg",
         _ if name.starts_with("mount ") => "mount",
+        "--shm-size" => "limit",
+        _ if name.starts_with("--ulimit ") => "limit",
+        "SOURCE_DATE_EPOCH" => "build arg",
         _ => "argument",
     }
 }
@@ -98,7 +101,12 @@ pub fn explain(before: &Parts, now: &Parts) -> Option<Reason> {
         let old = old.map_or(&nothing, |(_, list)| list.as_ref());
         if old != list.as_ref() {
             let room = TOLD.saturating_sub(reason.changes.len());
-            let (changes, count) = old.changes(list, room);
+            let (mut changes, count) = old.changes(list, room);
+            if let Some((_, context)) = name.rsplit_once(FROM) {
+                for change in &mut changes {
+                    change.name = format!("{} of context {context}", change.name);
+                }
+            }
             reason.changes.extend(changes);
             reason.count += count;
         }
@@ -158,7 +166,7 @@ fn identity(parts: &Parts) -> (&str, Vec<&Part>) {
     let is_input = |name: &str| {
         matches!(
             kind(name),
-            "base" | "parent" | "mount" | "variable" | "build arg"
+            "base" | "parent" | "mount" | "variable" | "build arg" | "limit"
         ) || matches!(name, "source" | "source tree" | "exclude")
     };
     let fields = parts.fields.iter().filter(|part| !is_input(&part.name));

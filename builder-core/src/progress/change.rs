@@ -8,7 +8,7 @@ const SHOWN_CHARS: usize = 60;
 /// One thing that differs.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Change {
-    /// `file`, `argument`, `variable`, `build arg`, `mount`, `base` or `parent`.
+    /// `file`, `argument`, `variable`, `build arg`, `mount`, `limit`, `base` or `parent`.
     pub kind: String,
     /// The file's path, the variable, the argument.
     pub name: String,

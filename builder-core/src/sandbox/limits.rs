@@ -168,12 +168,17 @@ impl FromStr for Rlimit {
 
 impl fmt::Display for Rlimit {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let shown = |limit: Option<u64>| limit.map_or("-1".to_owned(), |it| it.to_string());
-        write!(f, "{}={}:{}", self.name, shown(self.soft), shown(self.hard))
+        write!(f, "{}={}", self.name, self.values())
     }
 }
 
 impl Rlimit {
+    /// `1024:2048`, as `--ulimit` has them after the name.
+    pub(crate) fn values(&self) -> String {
+        let shown = |limit: Option<u64>| limit.map_or("-1".to_owned(), |it| it.to_string());
+        format!("{}:{}", shown(self.soft), shown(self.hard))
+    }
+
     /// Tries whether this process may have the limit, and those that it starts.
     pub(super) fn try_out(&self) -> Result<(), Failure> {
         let Some(resource) = self.resource() else {

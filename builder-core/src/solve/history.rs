@@ -178,6 +178,7 @@ impl History {
         let mut build = LastBuild {
             project: inputs.options.project.clone(),
             variant: inputs.options.variant.clone(),
+            platform: inputs.options.platform.clone(),
             ..LastBuild::default()
         };
         for (index, vertex) in plan.vertices.iter().enumerate() {
@@ -211,7 +212,10 @@ impl History {
             build.keep_places(before);
         }
         let _ = self.cache.put_last_build(&build, before, SystemTime::now());
-        build.steps.iter().any(|step| step.came == Came::Ran)
+        let ran = build.steps.iter().any(|step| step.came == Came::Ran);
+        let mut table = inputs.table.lock().unwrap_or_else(PoisonError::into_inner);
+        *table = Some(build);
+        ran
     }
 }
 

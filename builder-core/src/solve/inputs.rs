@@ -2,13 +2,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
 use super::entitlement::Entitlement;
 use super::run_step::SshSource;
+use crate::cache::LastBuild;
 use crate::digest::Digest;
 use crate::export::Compressor;
 use crate::plan::{Base, Input, Plan};
@@ -66,6 +67,8 @@ pub struct SolveOptions {
     pub forced: BTreeSet<Input>,
     /// Names the project whose earlier build a miss is compared with.
     pub project: String,
+    /// Which of several platforms it is built for; else empty.
+    pub platform: String,
     /// Names what was asked of it, where other earlier builds asked for something else.
     pub variant: String,
     pub hostname: String,
@@ -117,6 +120,8 @@ pub struct Inputs {
     pub helper: HelperPath,
     pub events: Arc<dyn EventSink>,
     pub options: SolveOptions,
+    /// Has what became of each step, once that is known.
+    pub table: Arc<Mutex<Option<LastBuild>>>,
     pub cancel: CancellationToken,
 }
 

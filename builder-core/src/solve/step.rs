@@ -14,7 +14,7 @@ use super::trees::{KnownTree, view};
 use super::{SolveErrorKind, file_step, keys, rebase, run_step, shared};
 use crate::cache::{Came, Key, Layer, Record};
 use crate::digest::Digest;
-use crate::plan::{CopySource, Input, MountSource, Op, Vertex};
+use crate::plan::{Base, CopySource, Input, MountSource, Op, Vertex};
 use crate::progress::Event;
 
 /// Gets the result of a step whose inputs are there: by its content key, or by running it.
@@ -186,9 +186,9 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
             None => look(vertex, &known, &job.shared.remotes)?,
         };
         let plan = &job.inputs.plan;
-        let key = keys::key(plan, index, &shown, &seen, &|base| {
-            job.inputs.base_digest(base)
-        });
+        let base_digest = |base: &Base| job.inputs.base_digest(base);
+        let limits = &job.inputs.options.limits;
+        let key = keys::key(plan, limits, index, &shown, &seen, &base_digest);
         let key = key.ok_or(SolveErrorKind::Cancelled)?;
         Ok((key, selection))
     };
