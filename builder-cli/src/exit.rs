@@ -40,7 +40,9 @@ impl Failure {
             Failure::Build(error)
                 if matches!(
                     **error,
-                    BuildError::Reference { .. } | BuildError::PushWithoutName
+                    BuildError::Reference { .. }
+                        | BuildError::Hostname { .. }
+                        | BuildError::PushWithoutName
                 ) =>
             {
                 2

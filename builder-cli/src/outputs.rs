@@ -380,7 +380,7 @@ fn stream(around: &Surroundings) -> Result<Dest, String> {
 
 pub(crate) fn compression(codec: &str, level: Option<u8>) -> Result<Compression, String> {
     let (made, range): (fn(u8) -> Compression, _) = match codec {
-        "gzip" => (Compression::Gzip, (1, GZIP_LEVEL, 12)),
+        "gzip" => (Compression::Gzip, (0, GZIP_LEVEL, 12)),
         "zstd" => (Compression::Zstd, (1, ZSTD_LEVEL, 22)),
         "uncompressed" if level.is_some() => {
             return Err("compression-level is for gzip and zstd".to_owned());

@@ -63,6 +63,10 @@ fn outputs() {
         ("type=oci,dest=x", archive(Compression::Gzip(5))),
         ("dest=x,TYPE=oci,tar=1", archive(Compression::Gzip(5))),
         (
+            "type=oci,dest=x,compression-level=0",
+            archive(Compression::Gzip(0)),
+        ),
+        (
             "type=oci,dest=x,compression-level=6",
             archive(Compression::Gzip(6)),
         ),
@@ -234,7 +238,7 @@ fn what_is_refused_is_named() {
         ("type=oci,dest=x,colour=red", "unknown key `colour`"),
         ("type=oci,dest=x,tar=maybe", "neither true nor false"),
         ("type=oci,dest=x,compression=xz", "unknown compression `xz`"),
-        ("type=oci,dest=x,compression-level=13", "1 to 12"),
+        ("type=oci,dest=x,compression-level=13", "0 to 12"),
         (
             "type=oci,dest=x,compression=uncompressed,compression-level=1",
             "for gzip and zstd",

@@ -170,3 +170,32 @@ fn an_emulated_step_runs_and_a_native_one_beside_it() {
     let native = fs::read_to_string(dir.join("out/native")).expect("native");
     assert_eq!(native, "arm64 on amd64\n");
 }
+
+/// Every amd64 machine has the first two levels, but for those of before 2009.
+#[test]
+fn a_level_of_amd64_that_the_processor_has_runs() {
+    let Some(base) = fixture::base("emulation/level") else {
+        return;
+    };
+    if !cfg!(target_arch = "x86_64") {
+        fixture::skip("emulation/level", "an amd64 machine");
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path();
+    context(
+        dir,
+        "FROM busybox\nARG TARGETVARIANT\nRUN echo $TARGETVARIANT > /made\n",
+    );
+    let files = dir.join("files");
+    let mut command = fixture::build(base, &dir.join("store"));
+    command
+        .args(["--platform=linux/amd64/v2", "-o"])
+        .arg(&files)
+        .arg(dir.join("context"));
+    fixture::run(&mut command).ok();
+    assert_eq!(
+        fs::read_to_string(files.join("made")).expect("made"),
+        "v2\n"
+    );
+}

@@ -70,6 +70,7 @@ mod exports;
 mod fixture;
 mod found;
 mod front;
+mod frontend_args;
 mod full_disk;
 mod hostile_contexts;
 mod hostile_images;

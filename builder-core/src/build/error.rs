@@ -105,6 +105,10 @@ pub enum BuildError {
         engine: String,
         source: std::io::Error,
     },
+    #[error(
+        "--build-arg BUILDKIT_SANDBOX_HOSTNAME={name}: a host name has at most 64 letters, digits, `-`, `_` and `.`"
+    )]
+    Hostname { name: String },
     #[error("no store was given: call `Build::store`")]
     NoStore,
     #[error("a worker thread ended early: {0}")]

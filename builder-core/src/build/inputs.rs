@@ -9,16 +9,30 @@ use super::output::Output;
 use super::request::Build;
 use super::run::Round;
 use crate::export::Compressor;
-use crate::plan::{Base, Plan};
+use crate::plan::{Base, HOSTNAME_ARG, Plan};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
 use crate::sandbox::Rung;
 use crate::share::Mode;
-use crate::solve::{Inputs, Reads, SolveOptions};
+use crate::solve::{HOSTNAME, Inputs, Reads, SolveOptions};
 
-const HOSTNAME: &str = "buildkitsandbox";
+/// What the kernel holds.
+const MAX_HOSTNAME: usize = 64;
 
 impl Build {
+    /// Returns the host name that is asked for; `None` for the usual one.
+    fn hostname(&self) -> Result<Option<String>, BuildError> {
+        let asked = self.plan.build_args.get(HOSTNAME_ARG);
+        let Some(name) = asked.filter(|name| !name.is_empty() && *name != HOSTNAME) else {
+            return Ok(None);
+        };
+        let is_plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        if name.len() > MAX_HOSTNAME || !name.chars().all(is_plain) {
+            return Err(BuildError::Hostname { name: name.clone() });
+        }
+        Ok(Some(name.clone()))
+    }
+
     pub(super) fn inputs(
         &self,
         plan: Plan,
@@ -41,6 +55,7 @@ impl Build {
             // A machine without the file has no name service to offer.
             None => std::fs::read("/etc/resolv.conf").unwrap_or_default(),
         };
+        let hostname = self.hostname()?;
         let now = SystemTime::now()
             .duration_since(UNIX_EPOCH)
             .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(0));
@@ -73,9 +88,11 @@ impl Build {
                 project: self.project(),
                 platform: String::new(),
                 variant: self.variant(),
-                hostname: HOSTNAME.to_owned(),
+                hostname: hostname.clone(),
                 resolv_conf,
-                hosts: self.steps.hosts_file(),
+                hosts: self
+                    .steps
+                    .hosts_file(hostname.as_deref().unwrap_or(HOSTNAME)),
                 limits: self.steps.limits.clone().checked()?,
                 step_timeout: self.steps.timeout,
                 deadline,

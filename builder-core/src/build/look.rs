@@ -55,6 +55,7 @@ impl Build {
             && self.outputs.is_empty()
             && self.cache_from.is_empty()
             && self.cache_to.is_empty()
+            && !self.carries_cache()
             && !self.attested.is_any()
             && self.no_cache == NoCache::default()
             && self.steps.build_timeout.is_none()

@@ -20,6 +20,8 @@ use crate::share::{self, CacheTo, Exported, Mode, Mount, Place, ShareError, Step
 use crate::solve::{Solved, cache_mounts, fetch_shared, pack_mount, shared_steps};
 use crate::store::Store;
 
+const INLINE_ARG: &str = "BUILDKIT_INLINE_CACHE";
+
 impl Build {
     /// Returns a client that gives up sooner than that of images: a build can do without a cache.
     pub(super) fn cache_client(&self) -> Client {
@@ -43,6 +45,13 @@ impl Build {
         written.map(|to| to.compression)
     }
 
+    /// Whether the image is to carry its cache: an output asks, or the build arg that asked before there were such outputs.
+    pub(super) fn carries_cache(&self) -> bool {
+        let by_arg = self.plan.build_args.get(INLINE_ARG);
+        by_arg.is_some_and(|it| matches!(it.as_str(), "1" | "t" | "T" | "true" | "TRUE" | "True"))
+            || self.cache_to.iter().any(|to| to.place == Place::Inline)
+    }
+
     /// Puts into the image's config what it carries as a cache; that of a base is left out, as it is not about this image.
     pub(super) fn with_inline(
         &self,
@@ -53,7 +62,7 @@ impl Build {
         for key in [share::INLINE, share::OWN_INLINE] {
             config.extra.remove(key);
         }
-        if self.cache_to.iter().any(|to| to.place == Place::Inline) {
+        if self.carries_cache() {
             let (steps, _) = shared_steps(inputs, solved, Mode::Min);
             share::embed(config, &steps, &solved.layers);
         }

@@ -10,8 +10,9 @@ use crate::sandbox::Limits;
 use crate::solve::{CDI_DIRS, Entitlement};
 
 /// `/etc/hosts` of a step, as BuildKit writes it.
-const HOSTS: &str =
-    "127.0.0.1\tlocalhost buildkitsandbox\n::1\tlocalhost ip6-localhost ip6-loopback\n";
+fn hosts(hostname: &str) -> String {
+    format!("127.0.0.1\tlocalhost {hostname}\n::1\tlocalhost ip6-localhost ip6-loopback\n")
+}
 
 /// What steps get.
 #[derive(Debug, Clone, Default)]
@@ -32,8 +33,8 @@ impl Steps {
     }
 
     /// The text of `/etc/hosts`.
-    pub(super) fn hosts_file(&self) -> Vec<u8> {
-        let mut text = HOSTS.to_owned();
+    pub(super) fn hosts_file(&self, hostname: &str) -> Vec<u8> {
+        let mut text = hosts(hostname);
         for (name, ip) in &self.hosts {
             text += &format!("{ip}\t{name}\n");
         }

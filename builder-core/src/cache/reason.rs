@@ -20,7 +20,7 @@ fn kind(name: &str) -> &'static str {
         _ if name.starts_with("mount ") => "mount",
         "--shm-size" => "limit",
         _ if name.starts_with("--ulimit ") => "limit",
-        "SOURCE_DATE_EPOCH" => "build arg",
+        "SOURCE_DATE_EPOCH" | "host name" => "build arg",
         _ => "argument",
     }
 }

@@ -39,7 +39,7 @@ pub const ZSTD_LEVEL: u8 = 3;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Compression {
     None,
-    /// Level 1 to 12.
+    /// Level 1 to 12; 0 stores.
     Gzip(u8),
     /// Level 1 to 22.
     Zstd(u8),

@@ -27,7 +27,7 @@ const THOROUGH: u8 = 10;
 /// Makes members at one level.
 pub(super) struct GzipEncoder {
     deflate: Compressor,
-    /// Looks at samples; `None` where the level is [`THOROUGH`].
+    /// Looks at samples; `None` where the level is [`THOROUGH`], or stores whatever comes.
     glance: Option<Compressor>,
     store: Compressor,
     out: Vec<u8>,
@@ -38,7 +38,9 @@ impl GzipEncoder {
         let at = |level: u8| CompressionLvl::new(level.into()).unwrap_or_default();
         GzipEncoder {
             deflate: Compressor::new(at(level)),
-            glance: (level < THOROUGH).then(|| Compressor::new(at(1))),
+            glance: (1..THOROUGH)
+                .contains(&level)
+                .then(|| Compressor::new(at(1))),
             store: Compressor::new(at(0)),
             out: Vec::new(),
         }

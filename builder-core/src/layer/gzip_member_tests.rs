@@ -203,3 +203,14 @@ fn a_thorough_level_compresses_all_there_is() {
         "{sizes:?}"
     );
 }
+
+#[test]
+fn level_0_stores_whatever_comes() {
+    let input = Random(3).text(1 << 20);
+    let stored = GzipEncoder::new(0).encode(&input).expect("encode");
+    assert!(stored.len() > input.len(), "{}", stored.len());
+    let mut back = Vec::new();
+    let mut reader = decompressor(&stored[..]).expect("gzip");
+    io::Read::read_to_end(&mut reader, &mut back).expect("read");
+    assert_eq!(back, input);
+}

@@ -35,6 +35,7 @@ pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind};
 pub use options::{NamedContext, PlanOptions};
 pub use outline::{CacheUse, Need, Outline, PlanArg, Target, outline, targets};
+pub use scope::HOSTNAME_ARG;
 pub use stages::{Step, step};
 pub use text::{to_json, to_text};
 pub use vertex::{

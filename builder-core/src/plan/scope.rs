@@ -63,13 +63,28 @@ const PROXY_ARGS: [&str; 5] = [
     "all_proxy",
 ];
 
+/// The name that a RUN's machine has.
+pub const HOSTNAME_ARG: &str = "BUILDKIT_SANDBOX_HOSTNAME";
+/// Comes before the ids of cache mounts.
+pub(super) const CACHE_NS_ARG: &str = "BUILDKIT_CACHE_MOUNT_NS";
+/// What of `BUILDKIT_…` means something here; the others are told of as unused.
+const FRONTEND_ARGS: [&str; 6] = [
+    HOSTNAME_ARG,
+    CACHE_NS_ARG,
+    "BUILDKIT_CONTEXT_KEEP_GIT_DIR",
+    "BUILDKIT_DOCKERFILE_CHECK",
+    "BUILDKIT_INLINE_CACHE",
+    "BUILDKIT_SYNTAX",
+];
+
 /// Build args that the frontend itself reads; never "unused".
 pub(super) fn is_builtin(name: &str) -> bool {
     let platform = ["BUILD", "TARGET"].iter().any(|prefix| {
         let rest = name.strip_prefix(prefix);
         rest.is_some_and(|it| ["PLATFORM", "OS", "OSVERSION", "ARCH", "VARIANT"].contains(&it))
     });
-    platform || name.starts_with("BUILDKIT_") || name == "SOURCE_DATE_EPOCH" || is_proxy(name)
+    let is_frontends = FRONTEND_ARGS.contains(&name) || name.starts_with("BUILDKIT_SBOM_SCAN_");
+    platform || is_frontends || name == "SOURCE_DATE_EPOCH" || is_proxy(name)
 }
 
 fn is_proxy(name: &str) -> bool {

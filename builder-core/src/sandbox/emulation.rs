@@ -19,6 +19,52 @@ pub enum Emulation {
     None,
 }
 
+/// Whether this processor has a level of amd64, as its psABI lists them: `v2`, `v3`. `None` where that is no level, or this
+/// is another architecture.
+pub fn has_level(level: &str) -> Option<bool> {
+    #[cfg(target_arch = "x86_64")]
+    {
+        // LAHF and OSXSAVE cannot be asked for by themselves; processors with the rest have them.
+        let v2 = || {
+            is_x86_feature_detected!("cmpxchg16b")
+                && is_x86_feature_detected!("popcnt")
+                && is_x86_feature_detected!("sse3")
+                && is_x86_feature_detected!("ssse3")
+                && is_x86_feature_detected!("sse4.1")
+                && is_x86_feature_detected!("sse4.2")
+        };
+        let v3 = || {
+            v2() && is_x86_feature_detected!("avx")
+                && is_x86_feature_detected!("avx2")
+                && is_x86_feature_detected!("bmi1")
+                && is_x86_feature_detected!("bmi2")
+                && is_x86_feature_detected!("f16c")
+                && is_x86_feature_detected!("fma")
+                && is_x86_feature_detected!("lzcnt")
+                && is_x86_feature_detected!("movbe")
+        };
+        let v4 = || {
+            v3() && is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512bw")
+                && is_x86_feature_detected!("avx512cd")
+                && is_x86_feature_detected!("avx512dq")
+                && is_x86_feature_detected!("avx512vl")
+        };
+        match level {
+            "v1" => Some(true),
+            "v2" => Some(v2()),
+            "v3" => Some(v3()),
+            "v4" => Some(v4()),
+            _ => None,
+        }
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    {
+        let _ = level;
+        None
+    }
+}
+
 /// Looks for a handler of `architecture` (in Go's words).
 pub fn emulation(architecture: &str) -> Emulation {
     handler(architecture, &registered(Path::new(HANDLERS)))

@@ -78,7 +78,7 @@ pub use apart::apart;
 pub use asks::Asks;
 pub use cgroup::try_limits;
 pub use doctor::{Diagnosis, DoctorError, Missed, examine};
-pub use emulation::{Emulation, emulation};
+pub use emulation::{Emulation, emulation, has_level};
 pub use enter::{Standing, enter, enter_by, probe_overlay};
 pub use error::{InitError, SandboxError};
 pub use helper::{Exit, Helper, HelperPath, Killer, Running};

@@ -13,7 +13,7 @@ use crate::cache::{Cache, Key};
 use crate::image::Platform;
 use crate::plan::{Input, MountOp, MountSource, NetworkMode, Op, RunOp, SecurityMode, Vertex};
 use crate::sandbox::{
-    self, Asks, Emulation, Limits, Network, Rung, SandboxError, Security, emulation,
+    self, Asks, Emulation, Limits, Network, Rung, SandboxError, Security, emulation, has_level,
 };
 
 /// Refuses what is `needed` and cannot be run.
@@ -124,11 +124,20 @@ fn runs_here(vertex: &Vertex) -> Result<(), SolveErrorKind> {
     if host.runs(platform) {
         return Ok(());
     }
+    let level = (platform.os == host.os && platform.architecture == host.architecture)
+        .then(|| platform.variant.as_deref().and_then(has_level))
+        .flatten();
+    if level == Some(true) {
+        return Ok(());
+    }
     let reason = match emulation(&platform.architecture) {
         _ if platform.os != host.os => "it is another operating system",
         Emulation::By(_) => return Ok(()),
         Emulation::NotFixed(_) => {
             "the emulator that binfmt_misc has for it is not opened beforehand (flag F is missing)"
+        }
+        Emulation::None if level == Some(false) => {
+            "this processor lacks what that level asks for, and binfmt_misc has no emulator for it"
         }
         Emulation::None => "binfmt_misc has no emulator for it",
     };

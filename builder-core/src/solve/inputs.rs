@@ -52,6 +52,9 @@ pub enum Reads {
     All,
 }
 
+/// The name of a RUN's machine, as BuildKit has it.
+pub const HOSTNAME: &str = "buildkitsandbox";
+
 /// How to solve.
 #[derive(Debug, Clone)]
 pub struct SolveOptions {
@@ -71,7 +74,8 @@ pub struct SolveOptions {
     pub platform: String,
     /// Names what was asked of it, where other earlier builds asked for something else.
     pub variant: String,
-    pub hostname: String,
+    /// Of every RUN, where it is not [`HOSTNAME`].
+    pub hostname: Option<String>,
     /// Contents of `/etc/resolv.conf` and `/etc/hosts` of every RUN.
     pub resolv_conf: Vec<u8>,
     pub hosts: Vec<u8>,

@@ -7,6 +7,7 @@
 //! |--------------------------------------------|--------|----------------------------------------------|
 //! | args, env, cwd, user, scripts              | yes    | the process sees them                        |
 //! | network, hosts, security, mounts' options  | yes    | they change what it may do                   |
+//! | host name, where it is not the usual       | yes    | the process sees it                          |
 //! | `--ulimit`, `--shm-size`, where given      | yes    | the process can ask for them                 |
 //! | limits of control groups, timeouts         | no     | they end a run, and never shape its result   |
 //! | proxy variables                            | no     | how the network is reached, not what is made |
@@ -17,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::inputs::SolveOptions;
 use crate::cache::{FROM, FileList, Key, KeyHasher};
 use crate::digest::{ContentDigest, Digest};
 use crate::plan::{
@@ -37,7 +39,7 @@ pub(super) type Seen = (ContentDigest, Arc<FileList>);
 /// Makes the key of a vertex; `None` for a source, which has its result already.
 pub(super) fn key(
     plan: &Plan,
-    limits: &Limits,
+    options: &SolveOptions,
     index: Input,
     shown: Shown<'_>,
     selected: Selected<'_>,
@@ -45,7 +47,7 @@ pub(super) fn key(
 ) -> Option<Key> {
     let mut key = match &plan.vertices[index].op {
         Op::Image(_) | Op::Context { .. } => return None,
-        Op::Run(run) => run_key(plan, run, limits, shown, selected),
+        Op::Run(run) => run_key(plan, run, options, shown, selected),
         Op::Copy(copy) => copy_key(plan, copy, shown, selected),
         Op::Mkdir(mkdir) => mkdir_key(mkdir),
     };
@@ -121,7 +123,7 @@ fn epoch(key: &mut KeyHasher, plan: &Plan, index: Input) {
 fn run_key(
     plan: &Plan,
     run: &RunOp,
-    limits: &Limits,
+    options: &SolveOptions,
     shown: Shown<'_>,
     selected: Selected<'_>,
 ) -> KeyHasher {
@@ -164,7 +166,10 @@ fn run_key(
     for (name, content) in scripts {
         key.field(&format!("heredoc {name}"), content);
     }
-    limits_part(&mut key, limits);
+    if let Some(name) = &options.hostname {
+        key.field("host name", name);
+    }
+    limits_part(&mut key, &options.limits);
     for (at, mount) in mounts.iter().enumerate() {
         mount_part(
             plan,

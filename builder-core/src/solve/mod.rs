@@ -51,7 +51,7 @@ pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};
 pub use file::FileError;
 pub use force::{Forced, NoCache, forced};
-pub use inputs::{ContextDir, Inputs, Origin, Reads, SolveOptions};
+pub use inputs::{ContextDir, HOSTNAME, Inputs, Origin, Reads, SolveOptions};
 pub use layers::image_layers;
 pub use remotes::Fetched;
 pub use result::{fetch_above, fetch_layers, result_tree};

@@ -272,9 +272,8 @@ fn define(
         let looked_at = look(vertex, &known, &remotes);
         let (seen, selection) = looked_at.map_err(|error| (index, error.into()))?;
         let base_digest = |base: &Base| inputs.base_digest(base);
-        let limits = &inputs.options.limits;
         let shown_of = |it: Input| shown[it].clone();
-        let key = keys::key(plan, limits, index, &shown_of, &seen, &base_digest);
+        let key = keys::key(plan, &inputs.options, index, &shown_of, &seen, &base_digest);
         if let Some(selection) = selection {
             looked.insert(index, Mutex::new(Some((seen, selection))));
         }

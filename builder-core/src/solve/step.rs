@@ -187,8 +187,8 @@ async fn content_key(job: &Job, index: Input) -> Result<(Key, Option<Selection>)
         };
         let plan = &job.inputs.plan;
         let base_digest = |base: &Base| job.inputs.base_digest(base);
-        let limits = &job.inputs.options.limits;
-        let key = keys::key(plan, limits, index, &shown, &seen, &base_digest);
+        let options = &job.inputs.options;
+        let key = keys::key(plan, options, index, &shown, &seen, &base_digest);
         let key = key.ok_or(SolveErrorKind::Cancelled)?;
         Ok((key, selection))
     };

@@ -9,7 +9,7 @@ use crate::dockerfile::instruction::mount::{MountKind, parse_mount};
 use crate::dockerfile::{ParseError, Text};
 
 use super::super::error::{PlanError, PlanErrorKind};
-use super::super::scope;
+use super::super::scope::{self, CACHE_NS_ARG};
 use super::super::vertex::{MountOp, MountSource, NetworkMode, Op, RunOp, SecurityMode};
 use super::{Lowering, Site, State, clean, join};
 
@@ -141,7 +141,10 @@ impl Lowering<'_, '_> {
             } => {
                 let target = target.ok_or_else(|| missing("target"))?;
                 let source = MountSource::Cache {
-                    id: clean(&id),
+                    id: clean(&match self.frame.options.build_args.get(CACHE_NS_ARG) {
+                        Some(space) => format!("{space}/{id}"),
+                        None => id,
+                    }),
                     sharing,
                     from: tree(self, &from)?,
                     path: clean(source.as_deref().unwrap_or("/")),

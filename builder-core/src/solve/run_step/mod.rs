@@ -17,7 +17,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError};
 
 use super::file::{Account, Accounts};
-use super::inputs::Inputs;
+use super::inputs::{HOSTNAME, Inputs};
 use super::job::Job;
 use super::layers::worker;
 use super::trees::{chains, view};
@@ -225,7 +225,10 @@ fn spec(inputs: &Inputs, op: &RunOp, account: &Account, active: &Active) -> Spec
             gid: account.gid,
             groups: with_primary(account),
         },
-        hostname: options.hostname.clone(),
+        hostname: options
+            .hostname
+            .clone()
+            .unwrap_or_else(|| HOSTNAME.to_owned()),
         mounts: Vec::new(),
         network: able::network(op.network),
         security: able::security(op.security),
