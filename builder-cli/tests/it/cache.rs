@@ -1,6 +1,7 @@
 //! An edit runs again what depends on it, and nothing else.
 
 use std::fs;
+use std::io::{BufRead, Write};
 use std::path::Path;
 use std::process::Command;
 
@@ -411,4 +412,73 @@ fn workers_users_and_file_systems_do_not_show_in_a_digest() {
     for (who, got) in &all {
         assert_eq!(got, expected, "{who}, and {first}");
     }
+}
+
+/// Maps a file and, told so by a line, puts the line there without a system call, so that no time of the file changes.
+const MAPPED: &str = "\
+import mmap, sys
+file = open(sys.argv[1], 'r+b')
+memory = mmap.mmap(file.fileno(), 5)
+for line in sys.stdin.buffer:
+    memory[:5] = line
+    print('done', flush=True)
+";
+
+/// That a remembered digest is an old one shows when the file is read: one error, and it is forgotten.
+#[test]
+fn a_file_that_changes_without_a_trace_is_found_out_once() {
+    let test = "cache";
+    let Some(base) = fixture::base(test) else {
+        return;
+    };
+    if !fixture::has("python3") {
+        fixture::skip(test, "python3");
+        return;
+    }
+    let temp = fixture::temp_dir();
+    let dir = temp.path().join("context");
+    let files = [
+        ("Dockerfile", "FROM scratch\nCOPY f g /\n"),
+        ("f", "AAAA\n"),
+        ("g", "1\n"),
+    ];
+    fixture::write_files(&dir, &files);
+    let out = temp.path().join("out");
+    let build = |flags: &[&str]| {
+        let mut command = fixture::build(base, &temp.path().join("store"));
+        command.args(flags).arg("-o").arg(&out);
+        fixture::run(command.arg(&dir))
+    };
+    let mut mapping = Command::new("python3")
+        .args(["-c", MAPPED])
+        .arg(dir.join("f"))
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("python3");
+    let mut lines = std::io::BufReader::new(mapping.stdout.take().expect("stdout")).lines();
+    let mut stdin = mapping.stdin.take().expect("stdin");
+    let mut put = |text: &str| {
+        stdin.write_all(text.as_bytes()).expect("write");
+        lines.next().expect("a line").expect("a line");
+    };
+    let held = || fs::read_to_string(out.join("f")).expect("f");
+    put("AAAA\n");
+    // Old enough for its digest to be remembered.
+    std::thread::sleep(std::time::Duration::from_millis(100));
+    build(&[]).ok();
+    put("BBBB\n");
+    fs::write(dir.join("g"), "2\n").expect("write");
+    let first = build(&[]);
+    if first.code != Some(0) {
+        let told = "`/f` changed while the build was at work";
+        assert!(first.stderr.contains(told), "{}", first.stderr);
+        build(&[]).ok();
+    }
+    assert_eq!(held(), "BBBB\n");
+    put("CCCC\n");
+    build(&["--no-cache"]).ok();
+    assert_eq!(held(), "CCCC\n", "without the cache nothing is believed");
+    drop(stdin);
+    mapping.wait().expect("wait");
 }

@@ -48,6 +48,7 @@
 //! `CASE=name` runs the build cases whose name contains it; `BLESS=1` rewrites what they expect;
 //! `BUILDER=path` runs another program with the same flags.
 
+mod astray;
 mod attestations;
 mod build_cases;
 mod cache;

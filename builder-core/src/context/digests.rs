@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -51,27 +51,43 @@ pub struct DigestCache {
     learned: Mutex<BTreeMap<Vec<u8>, (Stamp, Facts)>>,
     /// Bytes of files that may still be kept.
     room: AtomicU64,
+    /// What was remembered has proved wrong.
+    is_wrong: AtomicBool,
 }
 
 impl DigestCache {
     /// Reads the cache at `path`; what is not there or not whole is empty.
     pub fn load(path: &Path) -> Self {
         let before = fs::read(path).ok().and_then(Remembered::from_bytes);
-        DigestCache {
-            path: Some(path.to_owned()),
-            before: before.unwrap_or_default(),
-            learned: Mutex::default(),
-            room: AtomicU64::new(KEPT_BYTES),
-        }
+        Self::with(Some(path), before.unwrap_or_default())
+    }
+
+    /// Takes nothing for known, and remembers at `path`.
+    pub fn anew(path: &Path) -> Self {
+        Self::with(Some(path), Remembered::default())
     }
 
     /// Remembers nothing beyond itself.
     pub fn in_memory() -> Self {
+        Self::with(None, Remembered::default())
+    }
+
+    fn with(path: Option<&Path>, before: Remembered) -> Self {
         DigestCache {
-            path: None,
-            before: Remembered::default(),
+            path: path.map(Path::to_owned),
+            before,
             learned: Mutex::default(),
             room: AtomicU64::new(KEPT_BYTES),
+            is_wrong: AtomicBool::new(false),
+        }
+    }
+
+    /// Forgets all: a file holds other bytes than its stamp told. A page that is mapped and dirty changes without a word.
+    pub fn forget(&self) {
+        self.is_wrong.store(true, Ordering::Relaxed);
+        if let Some(path) = &self.path {
+            // Where it stays, the next build fails once more, and no image is wrong.
+            let _ = fs::remove_file(path);
         }
     }
 
@@ -176,7 +192,7 @@ impl DigestCache {
         let Some(path) = &self.path else {
             return Ok(());
         };
-        if learned.is_empty() {
+        if learned.is_empty() || self.is_wrong.load(Ordering::Relaxed) {
             return Ok(());
         }
         let bytes = self.before.with(&learned, present);

@@ -209,6 +209,44 @@ impl LocalTree {
         path.is_empty() || self.listed(path).is_some()
     }
 
+    /// Returns the first of what is at `path` and below that is not as it was listed: another, new, or gone. What somebody reads
+    /// by itself, as a mounted directory, is what was listed only where this is `None` afterwards.
+    ///
+    /// # Errors
+    /// Where the disk cannot be read.
+    pub fn changed_below(&self, path: &[u8]) -> Result<Option<Vec<u8>>, ContextError> {
+        let top = (!path.is_empty()).then(|| self.disk.lookup(path));
+        if let Some(now) = top.transpose()?
+            && !same(self.listed(path), now.as_ref())
+        {
+            return Ok(Some(path.to_owned()));
+        }
+        let inside = |it: &&Vec<u8>| {
+            let rest = it.strip_prefix(path);
+            rest.is_some_and(|rest| path.is_empty() || rest.is_empty() || rest.starts_with(b"/"))
+        };
+        let directories: Vec<&Vec<u8>> = self.nodes.keys().filter(inside).collect();
+        let changed = |directory: &&Vec<u8>| {
+            let now = match self.disk.list(directory) {
+                Ok(now) => now,
+                Err(error) => return Some(Err(error)),
+            };
+            let mut now = now
+                .iter()
+                .filter(|node| !self.left_out.contains(&node.path))
+                .peekable();
+            for before in self.nodes[*directory].iter() {
+                match now.next() {
+                    Some(node) if same(Some(before), Some(node)) => {}
+                    _ => return Some(Ok(before.path.clone())),
+                }
+            }
+            now.next().map(|node| Ok(node.path.clone()))
+        };
+        let found = directories.par_iter().find_map_first(changed);
+        found.transpose()
+    }
+
     fn listed(&self, path: &[u8]) -> Option<&Node> {
         let siblings = self.nodes.get(parent_path(path))?;
         let found = siblings.binary_search_by(|node| node.path.as_slice().cmp(path));
@@ -222,6 +260,19 @@ impl LocalTree {
 
     pub fn is_empty(&self) -> bool {
         self.files == 0
+    }
+}
+
+/// Whether a path is as it was. A directory is what it holds, which is looked at by itself.
+fn same(before: Option<&Node>, now: Option<&Node>) -> bool {
+    match (before, now) {
+        (Some(before), Some(now)) => {
+            let is_dir = before.kind.is_dir();
+            before.kind == now.kind
+                && before.mode == now.mode
+                && (is_dir || before.stamp == now.stamp)
+        }
+        (before, now) => before.is_none() && now.is_none(),
     }
 }
 

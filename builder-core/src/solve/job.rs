@@ -54,6 +54,8 @@ pub(super) struct Shared {
     pub(super) looked_into: BTreeSet<Input>,
     /// Vertices whose layers the result has.
     pub(super) leaving: BTreeSet<Input>,
+    /// Steps that read other files than their keys name, and those that stand on them.
+    pub(super) astray: Mutex<BTreeSet<Input>>,
 }
 
 impl Shared {

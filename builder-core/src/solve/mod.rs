@@ -20,6 +20,7 @@
 //! Not here: terminals, flags, outputs.
 
 mod able;
+mod astray;
 mod devices;
 mod entitlement;
 mod error;

@@ -119,6 +119,7 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         accounts: Mutex::default(),
         looked_into: looked_into(plan, &needed),
         leaving: leaving(&inputs),
+        astray: Mutex::default(),
     });
     let mut ahead = std::iter::successors(plan.target, |at| plan.vertices[*at].op.parent());
     if let Some(layers) = ahead.find_map(|at| found.get(&at)) {

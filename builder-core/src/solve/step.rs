@@ -11,9 +11,10 @@ use super::remotes::Remotes;
 use super::scheduler::{expect, finished, id};
 use super::selection::{Selection, gather, gather_mount};
 use super::trees::{KnownTree, view};
-use super::{SolveErrorKind, file_step, keys, rebase, run_step, shared};
+use super::{SolveErrorKind, astray, file_step, keys, rebase, run_step, shared};
 use crate::cache::{Came, Key, Layer, Record};
 use crate::digest::Digest;
+use crate::layer::LayerError;
 use crate::plan::{Base, CopySource, Input, MountSource, Op, Vertex};
 use crate::progress::Event;
 
@@ -37,9 +38,15 @@ pub(super) async fn step(
     };
     let _slot = slot.map_err(|_| SolveErrorKind::Cancelled)?;
     let started = Instant::now();
-    let definition = shared.definitions[index].as_ref();
+    let is_sound = !astray::stands_on(job, index, vertex);
+    let definition = shared.definitions[index].as_ref().filter(|_| is_sound);
     let result = step_in_slot(job, index, vertex, &parent, definition, started).await;
     if let Err(error) = &result {
+        if let SolveErrorKind::File(FileError::Layer(LayerError::Rewritten { .. })) = error {
+            for context in shared.contexts.values() {
+                context.known.digests.forget();
+            }
+        }
         finished(inputs, index, started, Some(error));
     }
     result
@@ -129,7 +136,17 @@ async fn step_in_slot(
     });
     history.runs(index, why);
     let layer = match (&vertex.op, selection) {
-        (Op::Run(run), _) => run_step::run(job, run, parent).await?,
+        (Op::Run(run), _) => {
+            let layer = run_step::run(job, run, parent).await?;
+            if astray::went(job, index, run).await? {
+                let mut layers = parent.to_vec();
+                layers.push(layer);
+                history.ran(index, content.digest);
+                finished(inputs, index, started, None);
+                return Ok(Arc::new(layers));
+            }
+            layer
+        }
         (Op::Copy(copy), Some(selection)) => {
             file_step::run_copy(job, copy, parent, selection, placed).await?
         }

@@ -64,7 +64,10 @@ impl Context {
         Ok(Context {
             known: KnownTree {
                 tree: local.clone(),
-                digests: Arc::new(DigestCache::load(&file)),
+                digests: Arc::new(match inputs.options.no_cache {
+                    true => DigestCache::anew(&file),
+                    false => DigestCache::load(&file),
+                }),
             },
             local,
         })
