@@ -75,7 +75,7 @@ pub(crate) struct PushArgs {
     /// How layers that are kept uncompressed are sent: gzip, zstd or uncompressed [default: gzip]
     #[arg(long, value_name = "FORMAT")]
     pub(crate) compression_format: Option<String>,
-    /// 1 to 12 for gzip, 1 to 22 for zstd [default: 5, or 3]
+    /// 0 to 12 for gzip, 1 to 22 for zstd [default: 5, or 3]
     #[arg(long, value_name = "LEVEL")]
     pub(crate) compression_level: Option<u8>,
     /// Bring layers that came in another form to this one, too [default: where a format is given]
