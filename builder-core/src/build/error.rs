@@ -100,7 +100,7 @@ pub enum BuildError {
         "oci-mediatypes=false: layer {layer} of the base is compressed with zstd, which Docker's media types cannot say: use force-compression=true, or leave oci-mediatypes out"
     )]
     DockerTypes { layer: Digest },
-    #[error("cannot reach the engine at {engine}: {source}")]
+    #[error("cannot use the engine at {engine}: {source}")]
     Engine {
         engine: String,
         source: std::io::Error,

@@ -39,7 +39,7 @@ pub enum ExportError {
     /// A layer that was given up while it was compressed.
     #[error("the layer was not kept")]
     Unnamed,
-    #[error("cannot reach the engine: {0}")]
+    #[error("cannot use the engine: {0}")]
     Connect(io::Error),
     #[error("config {digest}: {source}")]
     Config {

@@ -1,6 +1,6 @@
 //! One request and one answer over a socket to an engine; the connection is closed after it.
 
-use std::io::{BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 
 use crate::export::ExportError;
 
@@ -33,7 +33,7 @@ pub(super) fn ask(stream: &mut dyn Wire, method: &str, path: &str) -> Result<Ans
     let sent = stream
         .write_all(head.as_bytes())
         .and_then(|()| stream.flush());
-    sent.map_err(ExportError::Stream)?;
+    sent.map_err(broken)?;
     answer(BufReader::new(stream))
 }
 
@@ -49,9 +49,7 @@ pub(super) fn send(
         "POST {path} HTTP/1.1\r\nHost: engine\r\nConnection: close\r\n\
          Content-Type: application/x-tar\r\nTransfer-Encoding: chunked\r\n\r\n"
     );
-    stream
-        .write_all(head.as_bytes())
-        .map_err(ExportError::Stream)?;
+    stream.write_all(head.as_bytes()).map_err(broken)?;
     let mut body = Chunked {
         out: &mut *stream,
         failed: false,
@@ -61,7 +59,7 @@ pub(super) fn send(
     match sent {
         Ok(()) => {
             let ended = stream.write_all(b"0\r\n\r\n").and_then(|()| stream.flush());
-            ended.map_err(ExportError::Stream)?;
+            ended.map_err(broken)?;
             answer(BufReader::new(stream))
         }
         Err(error) if cut => match answer(BufReader::new(stream)) {
@@ -75,13 +73,13 @@ pub(super) fn send(
 fn answer(mut reader: impl BufRead) -> Result<Answer, ExportError> {
     let mut line = String::new();
     let read = (&mut reader).take(MAX_ANSWER).read_line(&mut line);
-    read.map_err(ExportError::Stream)?;
+    read.map_err(broken)?;
     let status = line.split(' ').nth(1).unwrap_or_default().to_owned();
     let mut chunked = false;
     loop {
         let mut header = String::new();
         let read = (&mut reader).take(MAX_ANSWER).read_line(&mut header);
-        if read.map_err(ExportError::Stream)? == 0 || header.trim().is_empty() {
+        if read.map_err(broken)? == 0 || header.trim().is_empty() {
             break;
         }
         let header = header.to_ascii_lowercase();
@@ -91,10 +89,21 @@ fn answer(mut reader: impl BufRead) -> Result<Answer, ExportError> {
     (&mut reader)
         .take(MAX_ANSWER)
         .read_to_end(&mut body)
-        .map_err(ExportError::Stream)?;
+        .map_err(broken)?;
     let body = if chunked { unchunked(&body) } else { body };
     let body = String::from_utf8_lossy(&body).into_owned();
     Ok(Answer { status, body })
+}
+
+/// A connection that has ended, or on which nothing came for as long as one waits.
+fn broken(error: io::Error) -> ExportError {
+    let error = match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+            io::Error::new(io::ErrorKind::TimedOut, "it is silent")
+        }
+        _ => error,
+    };
+    ExportError::Connect(error)
 }
 
 fn unchunked(mut bytes: &[u8]) -> Vec<u8> {
@@ -161,6 +170,34 @@ mod tests {
                 (status, body),
                 "{text}"
             );
+        }
+    }
+
+    /// Takes what it is told, and answers as its wait ends.
+    struct Silent;
+
+    impl Read for Silent {
+        fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
+            Err(io::ErrorKind::WouldBlock.into())
+        }
+    }
+
+    impl Write for Silent {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn silence_is_told_as_such() {
+        let asked = ask(&mut Silent, "GET", "/info").expect_err("silence");
+        let sent = send(&mut Silent, "/images/load", |_| Ok(())).expect_err("silence");
+        for error in [asked, sent] {
+            assert_eq!(error.to_string(), "cannot use the engine: it is silent");
         }
     }
 }

@@ -30,6 +30,9 @@ const MAX_CONFIG: u64 = 16 << 20;
 
 /// A question is answered at once; a large layer is unpacked for a while.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// Characters of what an engine says of a load.
+const MAX_SAID: usize = 2000;
+/// An engine says nothing while it unpacks.
 const PATIENCE_OF_LOADS: Duration = Duration::from_secs(1800);
 
 /// What a load came to.
@@ -181,6 +184,7 @@ impl Engine<'_> {
 /// Returns what an answer says: lines of messages, one of which may be an error behind a good status.
 fn outcome(answer: &http::Answer) -> Result<String, ExportError> {
     let (said, wrong) = messages(&answer.body);
+    let said = said.chars().take(MAX_SAID).collect();
     match wrong {
         None if answer.is_good() => Ok(said),
         wrong => Err(ExportError::Engine {
