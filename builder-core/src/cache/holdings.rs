@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! index.json ─▶ manifests ─▶ configs, layers                       named images: they stay
-//! steps/* ─▶ blobs and snapshots of the result, parts              a record lasts as long as it is used,
+//! steps/* ─▶ stacks/* ─▶ blobs and snapshots of the result         a record lasts as long as it is used,
 //! builds/* ─▶ parts ─▶ lists                                       and what it refers to as long as it does
 //! same/*, placed/*, retimed/*, compressed/*, members/*             last as long as their blob
 //! ```
@@ -10,14 +10,16 @@
 //! The last use of a thing is its own, or that of the latest that refers to it. So the longest unused things never leave
 //! a record behind that is younger and has lost what it leads to.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::time::SystemTime;
 
 use super::last::{BUILDS, LISTS, PARTS};
 use super::placed::{PLACED, Placed};
 use super::prune::{self, Need, Policy, Rules, Thing};
-use super::record::{RETIMED, SAME, STEPS};
-use super::{Cache, LastBuild, Layer, Record};
+use super::record::{RETIMED, SAME, STEPS, Written};
+use super::stack::STACKS;
+use super::web::{By, Index, Stacks, Web, above};
+use super::{Cache, Found, LastBuild, Layer};
 use crate::digest::{ChainId, DiffId, Digest};
 use crate::image::{Descriptor, ImageConfig};
 use crate::store::{Condemned, Kind, Measured, Size, StoreError, Stored};
@@ -57,8 +59,6 @@ struct Memory {
     /// Kind, name, seconds since the epoch, bytes, inodes.
     sizes: Vec<(bool, String, u64, u64, u64)>,
 }
-
-type Index = HashMap<(Kind, String), usize>;
 
 impl Cache {
     /// Measures all that is there, to the last block.
@@ -120,7 +120,7 @@ impl Cache {
         gone.sort_unstable();
         gone.dedup();
         // Whoever refers goes before what it refers to.
-        gone.sort_by_key(|&at| (holdings.things[at].kind != Kind::Record, at));
+        gone.sort_by_key(|&at| (prune::rank(&holdings.things[at]), at));
         self.store.records().put(MEMORY, &key, &memory)?;
         if gone.is_empty() {
             let left = std::mem::take(&mut holdings.total);
@@ -233,7 +233,7 @@ impl Cache {
         let mut todo: Vec<(Digest, String)> = self.store.index_digests().unwrap_or_default();
         while let Some((digest, name)) = todo.pop() {
             let name = names.get(&digest).cloned().unwrap_or(name);
-            web.hold(Kind::Blob, &digest.hex(), None, Need::Image, &name);
+            web.hold(Kind::Blob, &digest.hex(), By::image(), &name);
             let Ok(bytes) = self.store.blobs().read(&digest, MAX_DOCUMENT_BYTES) else {
                 continue;
             };
@@ -254,15 +254,23 @@ impl Cache {
                     .map(|it| (it, name.clone())),
             );
             for blob in digests(&document["layers"]) {
-                web.hold(Kind::Blob, &blob.hex(), None, Need::Image, &name);
+                web.hold(Kind::Blob, &blob.hex(), By::image(), &name);
                 // Where it can be had, if it is not here.
                 let here = web.index.contains_key(&(Kind::Blob, blob.hex()));
                 let need = if here { Need::Kept } else { Need::Image };
                 let origins = format!("{ORIGINS}/{}", blob.hex());
-                web.hold(Kind::Record, &origins, None, need, "");
+                web.hold(
+                    Kind::Record,
+                    &origins,
+                    By {
+                        need,
+                        ..By::image()
+                    },
+                    "",
+                );
             }
             for config in digests(&document["config"]) {
-                web.hold(Kind::Blob, &config.hex(), None, Need::Image, &name);
+                web.hold(Kind::Blob, &config.hex(), By::image(), &name);
                 let bytes = self.store.blobs().read(&config, MAX_DOCUMENT_BYTES);
                 let config = bytes.ok().and_then(|bytes| ImageConfig::parse(&bytes).ok());
                 stacks.extend(config.map(|config| config.diff_ids));
@@ -271,26 +279,36 @@ impl Cache {
         stacks
     }
 
-    /// Ties results to the records that lead to them.
+    /// Ties results to the records that lead to them: first to each what it says itself, then to the pieces of stacks, from
+    /// the topmost down, what all that stand on them say. Each layer is gone to once for each piece that names it.
     fn tie_steps(&self, web: &mut Web, named: &[Vec<DiffId>]) {
+        let bases = named.iter().flat_map(|stack| ChainId::stack(stack));
+        let named: HashSet<ChainId> = bases.collect();
+        let mut stacks = Stacks::default();
+        let read = |name: &Digest| self.store.records().get_bytes(STACKS, name);
         for at in web.records(STEPS) {
-            let Some(record) = self.record::<Record>(web, at) else {
+            let written = self.record::<Written<'_>>(web, at);
+            let found = written.and_then(|it| stacks.pieces.found(it, &read));
+            let Some(Found { stack, step, .. }) = found else {
                 continue;
             };
-            let diff_ids: Vec<DiffId> = record.layers.iter().map(|it| it.diff_id).collect();
-            if named.iter().any(|stack| stack.starts_with(&diff_ids)) {
+            let below = stack.below.as_ref().map(|piece| stacks.top_of(piece));
+            let chains = above(below, &stack.top);
+            if chains.last().is_none_or(|top| named.contains(top)) && !named.is_empty() {
                 web.things[at].need = Need::Kept;
             }
-            web.things[at].what.clone_from(&record.step);
-            let (used, need) = (web.things[at].used, web.things[at].need);
-            let top = record.layers.len().saturating_sub(1);
-            let chains = ChainId::stack(&diff_ids);
-            for (nth, (layer, chain)) in record.layers.iter().zip(chains).enumerate() {
-                let what = if nth == top { record.step.as_str() } else { "" };
-                web.hold(Kind::Blob, &layer.blob.digest.hex(), Some(used), need, what);
-                web.hold(Kind::Snapshot, &chain.0.hex(), Some(used), need, what);
+            web.things[at].what.clone_from(&step);
+            let by = By {
+                used: Some(web.things[at].used),
+                need: web.things[at].need,
+                times: 1,
+            };
+            web.hold_layers(&stack.top, &chains, by, &step);
+            if let Some(below) = stack.below {
+                stacks.hold(below, by);
             }
         }
+        stacks.tie(web);
     }
 
     /// Ties what explains a miss to the builds that it explains.
@@ -300,13 +318,17 @@ impl Cache {
                 continue;
             };
             web.things[at].what.clone_from(&build.project);
-            let used = web.things[at].used;
+            let by = By {
+                used: Some(web.things[at].used),
+                need: Need::Kept,
+                times: 1,
+            };
             for place in build.places() {
                 let name = format!("{PARTS}/{}", place.key.hex());
-                web.hold(Kind::Record, &name, Some(used), Need::Kept, "");
+                web.hold(Kind::Record, &name, by, "");
                 for list in self.lists_of(&place.key) {
                     let name = format!("{LISTS}/{}", list.hex());
-                    web.hold(Kind::Record, &name, Some(used), Need::Kept, "");
+                    web.hold(Kind::Record, &name, by, "");
                 }
             }
         }
@@ -352,39 +374,6 @@ impl Cache {
         let (kind, hex) = web.things[at].name.split_once('/')?;
         let key: Digest = format!("sha256:{hex}").parse().ok()?;
         self.store.records().get(kind, &key)
-    }
-}
-
-/// Things, found by name.
-struct Web {
-    things: Vec<Thing>,
-    index: Index,
-}
-
-impl Web {
-    /// Notes that something refers to the thing, if that is there.
-    fn hold(&mut self, kind: Kind, name: &str, used: Option<SystemTime>, need: Need, what: &str) {
-        let Some(&at) = self.index.get(&(kind, name.to_owned())) else {
-            return;
-        };
-        let thing = &mut self.things[at];
-        thing.references += 1;
-        thing.need = thing.need.max(need);
-        if let Some(used) = used {
-            thing.used = thing.used.max(used);
-        }
-        if thing.what.is_empty() {
-            what.clone_into(&mut thing.what);
-        }
-    }
-
-    fn records(&self, kind: &str) -> Vec<usize> {
-        let prefix = format!("{kind}/");
-        let things = self.things.iter().enumerate();
-        things
-            .filter(|(_, it)| it.kind == Kind::Record && it.name.starts_with(&prefix))
-            .map(|(at, _)| at)
-            .collect()
     }
 }
 

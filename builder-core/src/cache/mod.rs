@@ -9,6 +9,8 @@
 //! The named [`Parts`] of a key, lists of files among them, are kept beside the records, so that a miss can be explained
 //! by comparison with the nearest key of the project's last build. A hit reads none of it.
 //!
+//! Records of long stacks share what is below their topmost layers, see `stack`.
+//!
 //! Records are small files, written under a temporary name and renamed; a torn or foreign one is a miss.
 //! What a record refers to is in the store before the record is; on reading, that is checked again.
 //!
@@ -24,6 +26,8 @@ mod placed;
 mod prune;
 mod reason;
 mod record;
+mod stack;
+mod web;
 
 pub use files::{FileEntry, FileList};
 pub use holdings::{Holdings, Pruned};
@@ -32,4 +36,4 @@ pub use last::{Came, Earlier, LastBuild, Place, StepReport, project_of};
 pub use placed::{Look, Place as LookedAt, Placed};
 pub use prune::{Need, Policy, Rules, Thing};
 pub use reason::{Reason, explain, nearest};
-pub use record::{Cache, Layer, Record, Retimed};
+pub use record::{Cache, Found, Layer, Record, Retimed};

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
+use super::stack::STACKS;
 use crate::store::{Kind, Size};
 
 /// Who would miss a thing.
@@ -173,14 +174,18 @@ pub(super) fn decide_mounts(things: &[Thing], max_bytes: u64) -> Vec<usize> {
 
 fn oldest_first(things: &[Thing]) -> Vec<usize> {
     let mut order: Vec<usize> = (0..things.len()).collect();
-    // Of the same time: records first, which refer to the rest.
-    let rank = |kind: Kind| match kind {
-        Kind::Record => 0,
-        Kind::Snapshot => 1,
-        _ => 2,
-    };
-    order.sort_by_key(|&at| (things[at].used, rank(things[at].kind), at));
+    order.sort_by_key(|&at| (things[at].used, rank(&things[at]), at));
     order
+}
+
+/// Of the same time: records first, which refer to the rest, then what they stand on.
+pub(super) fn rank(thing: &Thing) -> u8 {
+    match thing.kind {
+        Kind::Record if thing.name.starts_with(STACKS) => 1,
+        Kind::Record => 0,
+        Kind::Snapshot => 2,
+        _ => 3,
+    }
 }
 
 fn may_go(thing: &Thing, rules: &Rules, now: SystemTime) -> bool {

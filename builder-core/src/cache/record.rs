@@ -1,13 +1,15 @@
 //! Records: from a key to a result, kept in the store.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use crate::digest::{ContentDigest, DiffId, Digest};
 use crate::image::Descriptor;
-use crate::store::{Store, StoreError};
+use crate::store::{Claiming, Store, StoreError};
 
 use super::KeyHasher;
+use super::stack::{Pieces, STACKS, Stack};
 
 /// One layer of a result.
 #[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
@@ -45,17 +47,61 @@ pub struct Retimed {
     pub exact: bool,
 }
 
-/// What a key led to.
-#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+/// What a key leads to.
+#[derive(Debug, Clone, PartialEq)]
 pub struct Record {
     /// The whole root file system, base first.
     pub layers: Vec<Layer>,
     /// The content key, under which its parts are kept.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<Digest>,
     /// The step that made it, for people: `RUN make`.
-    #[serde(default, skip_serializing_if = "String::is_empty")]
     pub step: String,
+}
+
+/// What a key led to; its layers are put together only where they are wanted.
+#[derive(Debug, Clone)]
+pub struct Found {
+    pub key: Option<Digest>,
+    pub step: String,
+    pub(super) stack: Stack,
+}
+
+impl Found {
+    /// Returns the whole root file system, base first.
+    pub fn layers(&self) -> impl Iterator<Item = &Layer> {
+        self.stack.layers()
+    }
+}
+
+impl From<Found> for Record {
+    fn from(found: Found) -> Record {
+        let layers = found.layers().cloned().collect();
+        let Found { key, step, .. } = found;
+        Record { layers, key, step }
+    }
+}
+
+impl From<Record> for Found {
+    fn from(record: Record) -> Found {
+        let Record { layers, key, step } = record;
+        let (top, below) = (layers, None);
+        let stack = Stack { top, below };
+        Found { key, step, stack }
+    }
+}
+
+/// What a record's file holds.
+#[derive(serde::Serialize, serde::Deserialize)]
+pub(super) struct Written<'a> {
+    /// Called `layers` where those are all, as they once always were: who knows no pieces must not take these for all.
+    #[serde(alias = "layers")]
+    pub(super) top: Cow<'a, [Layer]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) below: Option<Digest>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) key: Option<Digest>,
+    #[serde(default, skip_serializing_if = "str::is_empty")]
+    pub(super) step: Cow<'a, str>,
 }
 
 pub(super) const STEPS: &str = "steps";
@@ -68,6 +114,8 @@ pub struct Cache {
     pub(super) store: Store,
     /// Blobs that were there, and stay: the records of a build name the same ones again and again.
     there: Arc<Mutex<HashSet<(Digest, u64)>>>,
+    /// What stacks are made of, read or written before.
+    pieces: Arc<Pieces>,
 }
 
 impl Cache {
@@ -75,17 +123,23 @@ impl Cache {
         Cache {
             store,
             there: Arc::default(),
+            pieces: Arc::default(),
         }
     }
 
     /// Returns the record of `key`, if all that it refers to is there or can be fetched. It stays while the store is open.
-    pub fn find(&self, key: &Digest) -> Option<Record> {
-        let record: Record = self.store.records().claim(STEPS, key)?;
-        record
-            .layers
-            .iter()
-            .all(|layer| self.is_there(layer))
-            .then_some(record)
+    pub fn find(&self, key: &Digest) -> Option<Found> {
+        let records = self.store.records();
+        let written: Written<'_> = records.claim(STEPS, key)?;
+        let read = |name: &Digest| records.claim_bytes(STACKS, name);
+        let found = self.pieces.found(written, &read)?;
+        let is_there = |layer: &Layer| self.is_there(layer);
+        found.stack.is_there(&is_there).then_some(found)
+    }
+
+    /// Keeps sweeps away while several records are looked up: each look would ask for itself otherwise.
+    pub fn claiming(&self) -> Option<Claiming> {
+        self.store.records().claiming()
     }
 
     /// Writes the record of `key`.
@@ -101,7 +155,23 @@ impl Cache {
     /// # Errors
     /// Where the store cannot be written.
     pub fn put_all(&self, keys: &[&Digest], record: &Record) -> Result<(), StoreError> {
-        self.store.records().put_all(STEPS, keys, record)
+        let records = self.store.records();
+        let (below, top) = self.pieces.cut(&record.layers, &|name, bytes| {
+            // What is there is not to go before the record refers to it.
+            match records.claim_bytes(STACKS, name) {
+                Some(known) if known == bytes => Ok(()),
+                _ => records.put_bytes(STACKS, name, bytes),
+            }
+        })?;
+        let (top, step) = (Cow::from(top), Cow::from(&record.step));
+        let key = record.key;
+        let written = Written {
+            top,
+            below,
+            key,
+            step,
+        };
+        records.put_all(STEPS, keys, &written)
     }
 
     /// Returns the layer that first made this change to this parent.

@@ -152,7 +152,7 @@ impl Imports {
                 key: known.keys.last().copied(),
                 step: known.name.clone(),
             };
-            (!self.is_lost(&record)).then(|| Hit {
+            (!self.is_lost(&record.layers)).then(|| Hit {
                 record,
                 keys: known.keys.clone(),
                 from: cache.name.clone(),
@@ -160,11 +160,11 @@ impl Imports {
         })
     }
 
-    /// Whether a record stands on a layer of a cache that is lost.
-    pub fn is_lost(&self, record: &Record) -> bool {
+    /// Whether one of a record's layers is of a cache that is lost.
+    pub fn is_lost<'a>(&self, layers: impl IntoIterator<Item = &'a Layer>) -> bool {
         let lost = self.lost.lock().unwrap_or_else(PoisonError::into_inner);
         !lost.is_empty()
-            && record.layers.iter().any(|layer| {
+            && layers.into_iter().any(|layer| {
                 let origin = layer.origin.as_ref();
                 origin.is_some_and(|origin| lost.contains(origin)) && !self.is_here(layer)
             })

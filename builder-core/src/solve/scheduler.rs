@@ -17,7 +17,7 @@ use super::remotes::{self, Fetched, Remotes};
 use super::step::{look, step};
 use super::trees::{Context, chains};
 use super::{SolveError, SolveErrorKind, able, entitlement, keys, retime, shared};
-use crate::cache::{Cache, Came, Key, Layer};
+use crate::cache::{Cache, Came, Found, Key, Layer};
 use crate::digest::Digest;
 use crate::plan::{Base, Input, Op, Vertex};
 use crate::progress::{Event, Outcome, VertexId, VertexInfo};
@@ -78,17 +78,10 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         }
         let mut hits = shared::find(&inputs, &definitions, &to_do, &runs);
         for (index, hit) in &hits {
-            found.insert(*index, Arc::new(hit.record.layers.clone()));
+            found.insert(*index, Found::from(hit.record.clone()));
         }
         to_do = needed(&inputs, &found);
-        // Those that others stand on are used; what is above them is not even looked at.
-        let mut used: BTreeSet<Input> = inputs.plan.target.into_iter().collect();
-        used.extend(
-            to_do
-                .iter()
-                .flat_map(|at| inputs.plan.vertices[*at].inputs()),
-        );
-        for index in used {
+        for index in used(&inputs, &to_do) {
             if let Some(hit) = hits.remove(&index) {
                 shared::keep(&inputs, &cache, &history, index, Came::Definition, &hit)
                     .map_err(|kind| at(index, kind))?;
@@ -99,6 +92,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
         }
     }
     let needed = to_do;
+    let used = used(&inputs, &needed).into_iter();
+    let layers = |index: Input| Some((index, layers_of(found.get(&index)?)));
+    let found: HashMap<Input, Arc<Vec<Layer>>> = used.filter_map(layers).collect();
     able::check(&inputs, &cache, &definitions, &needed).map_err(|(index, kind)| at(index, kind))?;
     for (index, key) in definitions.iter().enumerate() {
         let vertex = id(index);
@@ -316,22 +312,34 @@ fn find(
     definitions: &[Option<Key>],
     history: &History,
     runs: &[bool],
-) -> HashMap<Input, Arc<Vec<Layer>>> {
+) -> HashMap<Input, Found> {
     let mut found = HashMap::new();
+    let _claiming = cache.claiming();
     for (index, key) in definitions.iter().enumerate() {
         if !runs[index]
             && let Some(key) = key
             && let Some(record) = shared::own(inputs, cache, &key.digest)
         {
             history.hit(index, Came::Definition, record.key);
-            found.insert(index, Arc::new(record.layers));
+            found.insert(index, record);
         }
     }
     found
 }
 
+fn layers_of(found: &Found) -> Arc<Vec<Layer>> {
+    Arc::new(found.layers().cloned().collect())
+}
+
+/// Returns the target, and what others that must be gone into stand on; what is below them is not even looked at.
+fn used(inputs: &Inputs, needed: &BTreeSet<Input>) -> BTreeSet<Input> {
+    let below = needed.iter();
+    let below = below.flat_map(|at| inputs.plan.vertices[*at].inputs());
+    inputs.plan.target.into_iter().chain(below).collect()
+}
+
 /// Returns the vertices that must be gone into: from the target down to what is found.
-fn needed(inputs: &Inputs, found: &HashMap<Input, Arc<Vec<Layer>>>) -> BTreeSet<Input> {
+fn needed(inputs: &Inputs, found: &HashMap<Input, Found>) -> BTreeSet<Input> {
     let mut needed = BTreeSet::new();
     let mut stack: Vec<Input> = inputs.plan.target.into_iter().collect();
     while let Some(index) = stack.pop() {

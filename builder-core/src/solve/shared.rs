@@ -9,16 +9,16 @@ use super::inputs::Inputs;
 use super::layers::image_layers;
 use super::retime;
 use super::scheduler::{Solved, id};
-use crate::cache::{Cache, Came, Earlier, Key, Layer, Place, Record};
+use crate::cache::{Cache, Came, Earlier, Found, Key, Layer, Place, Record};
 use crate::digest::{DiffId, Digest};
 use crate::plan::{Input, MountSource, Op};
 use crate::progress::Event;
 use crate::share::{Hit, Mode, Step};
 
 /// Returns the store's own record of a key, unless it stands on a cache that is lost.
-pub(super) fn own(inputs: &Inputs, cache: &Cache, key: &Digest) -> Option<Record> {
-    let record = cache.find(key)?;
-    (!inputs.shared.is_lost(&record)).then_some(record)
+pub(super) fn own(inputs: &Inputs, cache: &Cache, key: &Digest) -> Option<Found> {
+    let found = cache.find(key)?;
+    (!inputs.shared.is_lost(found.layers())).then_some(found)
 }
 
 /// Looks a key up in the shared caches.
@@ -79,7 +79,8 @@ pub fn steps(inputs: &Inputs, solved: &Solved, mode: Mode) -> (Vec<Step>, usize)
         let Some(key) = key.filter(|_| mode == Mode::Max || leaving.contains(&index)) else {
             continue;
         };
-        let record = own(inputs, &cache, &key).or_else(|| Some(look_up(inputs, &key)?.record));
+        let record = own(inputs, &cache, &key).map(Record::from);
+        let record = record.or_else(|| Some(look_up(inputs, &key)?.record));
         let Some(record) = record else {
             missing += 1;
             continue;

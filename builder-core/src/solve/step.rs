@@ -66,7 +66,7 @@ async fn step_in_slot(
     let forced = inputs.options.forced.contains(&index);
     let mut record = None;
     if !forced {
-        record = shared::own(inputs, cache, &content.digest);
+        record = shared::own(inputs, cache, &content.digest).map(Record::from);
         if record.is_none()
             && !inputs.options.no_cache
             && let Some(hit) = shared::look_up(inputs, &content.digest)
@@ -109,7 +109,7 @@ async fn step_in_slot(
             key: Some(content.digest),
             step: vertex.name.clone(),
         };
-        if !inputs.shared.is_lost(&record) {
+        if !inputs.shared.is_lost(&record.layers) {
             inputs.events.emit(Event::Cached { vertex: id(index) });
             if let Some(layer) = record.layers.last() {
                 cache.put_same(parent, layer)?;

@@ -9,8 +9,9 @@
 
 use std::collections::HashSet;
 use std::fs::{self, File, Metadata};
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::SystemTime;
 
 use super::{Lock, StoreError};
@@ -21,7 +22,12 @@ pub(super) struct Claims {
     lock: PathBuf,
     since: SystemTime,
     claimed: Mutex<HashSet<PathBuf>>,
+    /// Whoever claims at the same moment holds the lock together.
+    held: Mutex<Weak<Lock>>,
 }
+
+/// While it lives no sweep takes anything.
+pub type Claiming = Arc<Lock>;
 
 impl Claims {
     /// `since` is the process's start, as its directory in `tmp/` has it.
@@ -30,38 +36,74 @@ impl Claims {
             lock: root.join("locks/sweep"),
             since,
             claimed: Mutex::default(),
+            held: Mutex::default(),
         }
+    }
+
+    /// Keeps sweeps away for a moment; waits for one that is at work.
+    pub(super) fn hold(&self) -> Result<Claiming, StoreError> {
+        let mut held = self.held.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(lock) = held.upgrade() {
+            return Ok(lock);
+        }
+        let lock = Arc::new(Lock::shared(&self.lock)?);
+        *held = Arc::downgrade(&lock);
+        Ok(lock)
+    }
+
+    fn is_claimed(&self, path: &Path) -> bool {
+        let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        claimed.contains(path)
+    }
+
+    /// Claims a file, and returns what it holds.
+    pub(super) fn read(&self, path: &Path) -> Option<Vec<u8>> {
+        let _held = match self.is_claimed(path) {
+            true => None,
+            false => Some(self.hold().ok()?),
+        };
+        let mut file = File::open(path).ok()?;
+        let metadata = file.metadata().ok()?;
+        self.keep(path, &metadata, || file.set_modified(SystemTime::now()))?;
+        // It is never written in place: it has the length that it was made with.
+        let length = usize::try_from(metadata.len()).ok()?;
+        let mut bytes = vec![0; length];
+        file.read_exact(&mut bytes).ok()?;
+        Some(bytes)
     }
 
     /// Says that the files or directories at `paths` are relied on from now on; what is not there is left out of the answer.
     pub(super) fn claim(&self, paths: &[PathBuf]) -> Result<Vec<Option<Metadata>>, StoreError> {
-        let fresh = {
-            let claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-            paths.iter().any(|path| !claimed.contains(path))
-        };
         // What was claimed stays: there is no need to keep a sweep away.
-        let _held = match fresh {
-            true => Some(Lock::shared(&self.lock)?),
-            false => None,
+        let _held = match paths.iter().all(|path| self.is_claimed(path)) {
+            true => None,
+            false => Some(self.hold()?),
         };
-        let found = paths.iter().map(|path| self.one(path)).collect();
-        Ok(found)
+        let found = paths.iter().map(|path| {
+            let metadata = fs::symlink_metadata(path).ok()?;
+            self.keep(path, &metadata, || touch(path))?;
+            Some(metadata)
+        });
+        Ok(found.collect())
     }
 
-    fn one(&self, path: &Path) -> Option<Metadata> {
-        let metadata = fs::symlink_metadata(path).ok()?;
-        let known = |set: &mut HashSet<PathBuf>| !set.insert(path.to_owned());
+    /// Gives what was found a time of use that keeps it; `None` where it cannot be kept, so that it is as good as not there.
+    fn keep(
+        &self,
+        path: &Path,
+        metadata: &Metadata,
+        touch: impl FnOnce() -> std::io::Result<()>,
+    ) -> Option<()> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        if known(&mut claimed) {
-            return Some(metadata);
+        if !claimed.insert(path.to_owned()) {
+            return Some(());
         }
         let used = metadata.modified().unwrap_or(SystemTime::UNIX_EPOCH);
-        if used < self.since && touch(path).is_err() {
-            // It cannot be kept, so it is not there.
+        if used < self.since && touch().is_err() {
             claimed.remove(path);
             return None;
         }
-        Some(metadata)
+        Some(())
     }
 }
 

@@ -50,6 +50,7 @@ use std::sync::Arc;
 use crate::digest::ChainId;
 
 pub use blobs::{BlobWriter, Blobs};
+pub use claims::Claiming;
 pub use downloads::Download;
 pub use error::StoreError;
 pub use lock::Lock;

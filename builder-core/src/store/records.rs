@@ -13,7 +13,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::StoreError;
-use super::claims::Claims;
+use super::claims::{Claiming, Claims};
 use super::error::{at, is_plain_name};
 use super::tmp::ProcessDir;
 use crate::digest::Digest;
@@ -44,16 +44,22 @@ impl Records {
 
     /// Returns the record, which then stays while the store is open: no sweep takes it.
     pub fn claim<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
-        let path = self.path(kind, key).ok()?;
-        self.claims.claim(&[path]).ok()?.pop()??;
-        self.get(kind, key)
+        parse(&self.claim_bytes(kind, key)?, key)
+    }
+
+    /// The same, of one that is no JSON.
+    pub fn claim_bytes(&self, kind: &str, key: &Digest) -> Option<Vec<u8>> {
+        self.claims.read(&self.path(kind, key).ok()?)
+    }
+
+    /// Keeps sweeps away while many records are claimed: each would ask for itself otherwise.
+    pub fn claiming(&self) -> Option<Claiming> {
+        self.claims.hold().ok()
     }
 
     /// Returns the record, or `None` where there is no good one.
     pub fn get<T: DeserializeOwned>(&self, kind: &str, key: &Digest) -> Option<T> {
-        let bytes = fs::read(self.path(kind, key).ok()?).ok()?;
-        let found: Found<T> = serde_json::from_slice(&bytes).ok()?;
-        (found.key == *key).then_some(found.record)
+        parse(&self.get_bytes(kind, key)?, key)
     }
 
     /// Returns a record that is no JSON; who put it knows how to check it.
@@ -181,6 +187,11 @@ impl Records {
         let hex = key.hex();
         Ok(self.kind_directory(kind)?.join(&hex[..2]).join(hex))
     }
+}
+
+fn parse<T: DeserializeOwned>(bytes: &[u8], key: &Digest) -> Option<T> {
+    let found: Found<T> = serde_json::from_slice(bytes).ok()?;
+    (found.key == *key).then_some(found.record)
 }
 
 #[cfg(test)]
