@@ -8,6 +8,7 @@ mod docker_flags;
 pub(crate) mod images;
 mod refused;
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -22,12 +23,18 @@ use crate::step_flags::StepFlags;
 /// Builds OCI images from Dockerfiles: no daemon, no root, no helper runtime.
 #[derive(Debug, Parser)]
 #[command(name = "builder", version, arg_required_else_help = true)]
-pub(crate) struct Cli {
+pub(crate) struct Cli<C: Subcommand = Command> {
     /// Where everything is kept; also behind a command that keeps anything
     #[arg(long, value_name = "DIR")]
     pub(crate) root: Option<PathBuf>,
     #[command(subcommand)]
-    pub(crate) command: Command,
+    pub(crate) command: C,
+}
+
+/// One of all commands: to set up the flags of them all takes as long as to list a thousand files.
+#[derive(Debug, Subcommand)]
+enum Alone {
+    Build(Box<BuildArgs>),
 }
 
 #[derive(Debug, Subcommand)]
@@ -348,8 +355,12 @@ fn pull(text: &str) -> Result<(), String> {
 
 /// Reads the command line; ends the process where clap does: `--help`, `--version`, a mistake (2).
 pub(crate) fn parse() -> Result<Cli, Failure> {
+    let line: Vec<OsString> = std::env::args_os().collect();
+    if let Some(cli) = alone(&line) {
+        return Ok(cli);
+    }
     let command = command();
-    let line = booleans::spelt_out(&command, std::env::args_os());
+    let line = booleans::spelt_out(&command, line);
     let flags = command.clone();
     match command.try_get_matches_from(&line) {
         // A letter that is refused may be the first of a name.
@@ -363,13 +374,35 @@ pub(crate) fn parse() -> Result<Cli, Failure> {
     }
 }
 
+/// Reads the line of a `build` in which there is nothing to say something of.
+fn alone(line: &[OsString]) -> Option<Cli> {
+    if line.get(1)? != "build" {
+        return None;
+    }
+    let command = with_refused(Cli::<Alone>::command());
+    let line = booleans::spelt_out(&command, line.iter().cloned());
+    let matches = command.try_get_matches_from(line).ok()?;
+    if refused::given(&matches).is_some() {
+        return None;
+    }
+    let Cli { root, command } = Cli::from_arg_matches(&matches).ok()?;
+    let Alone::Build(args) = command;
+    let command = Command::Build(args);
+    Some(Cli { root, command })
+}
+
 fn command() -> clap::Command {
+    with_refused(Cli::<Command>::command())
+}
+
+/// Adds the flags that are refused.
+fn with_refused(command: clap::Command) -> clap::Command {
     // A flag given twice counts as it was given last, as with Docker: wrappers add theirs in front.
     let with = |command: clap::Command| {
         let refused = refused::flags(command.get_name());
         command.args(refused).args_override_self(true)
     };
-    Cli::command()
+    command
         .args(refused::flags(""))
         .args_override_self(true)
         .mut_subcommands(with)
@@ -405,6 +438,36 @@ mod tests {
                 assert_eq!(args.inputs.target.as_deref(), Some("t"));
             }
             other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn a_build_alone_is_read_as_among_all_commands() {
+        for (line, is_read) in [
+            ("builder build .", true),
+            (
+                "builder build -t a:b --push=true --no-cache=3 -f x --root y .",
+                true,
+            ),
+            ("builder build --layers=true --rm .", true),
+            // What there is to be said of is read among all.
+            ("builder build --squash .", false),
+            ("builder build --help", false),
+            ("builder build --nope .", false),
+            ("builder build", false),
+            ("builder --root x build .", false),
+            ("builder images", false),
+            ("builder", false),
+        ] {
+            let line: Vec<OsString> = line.split(' ').map(OsString::from).collect();
+            let found = alone(&line);
+            assert_eq!(found.is_some(), is_read, "{line:?}");
+            if let Some(found) = found {
+                let spelt_out = booleans::spelt_out(&command(), line);
+                let matches = command().try_get_matches_from(spelt_out).expect("matches");
+                let among_all = read(&matches).ok();
+                assert_eq!(format!("{:?}", Some(found)), format!("{among_all:?}"));
+            }
         }
     }
 

@@ -160,12 +160,11 @@ fn asks(matches: &ArgMatches, row: &Row) -> bool {
 
 /// Returns what is said of the first refused flag that is given.
 pub(super) fn given(matches: &ArgMatches) -> Option<Failure> {
-    let is_given = |row: &&Row| match row.command {
-        "" => asks(matches, row),
-        command => {
-            let matches = matches.subcommand_matches(command);
-            matches.is_some_and(|it| asks(it, row))
-        }
+    let given = matches.subcommand();
+    let is_given = |row: &&Row| match (row.command, given) {
+        ("", _) => asks(matches, row),
+        (command, Some((name, matches))) => command == name && asks(matches, row),
+        (_, None) => false,
     };
     rows().find(is_given).map(Row::failure)
 }

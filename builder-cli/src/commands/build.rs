@@ -133,6 +133,8 @@ pub(super) fn run(args: BuildArgs, environment: &Environment) -> Result<(), Fail
         Err(_) if interrupted.load(Ordering::SeqCst) => return Err(Failure::Interrupted),
         result => result?,
     };
+    // All is done: no thread is waited for.
+    runtime.shutdown_background();
     told.write(&image)?;
     told.tell(&image)
 }

@@ -59,8 +59,13 @@ pub(crate) fn run(cli: Cli, environment: &Environment) -> Result<(), Failure> {
     }
 }
 
+/// What takes processor time has threads of its own: these only wait for the network, and for others.
+const WAITING_THREADS: usize = 4;
+
 fn runtime() -> Result<tokio::runtime::Runtime, Failure> {
+    let cores = std::thread::available_parallelism().map_or(1, usize::from);
     tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(cores.min(WAITING_THREADS))
         .enable_all()
         .build()
         .map_err(|error| Failure::Io(format!("cannot start threads: {error}")))

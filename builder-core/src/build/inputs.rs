@@ -14,7 +14,8 @@ use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
 use crate::sandbox::Rung;
 use crate::share::Mode;
-use crate::solve::{HOSTNAME, Inputs, Reads, SolveOptions};
+use crate::solve::{Ahead, HOSTNAME, Inputs, Reads, SolveOptions};
+use crate::store::Store;
 
 /// What the kernel holds.
 const MAX_HOSTNAME: usize = 64;
@@ -31,6 +32,13 @@ impl Build {
             return Err(BuildError::Hostname { name: name.clone() });
         }
         Ok(Some(name.clone()))
+    }
+
+    /// Begins to list the main context, while bases are looked up.
+    pub(super) fn list_ahead(&self, store: &Store) -> Option<Ahead> {
+        let dir = self.context_dirs().remove(&None)?;
+        let (store, cancel) = (store.clone(), self.cancel.clone());
+        Some(Ahead::begin(dir, store, self.no_cache.all, cancel))
     }
 
     pub(super) fn inputs(
@@ -63,6 +71,7 @@ impl Build {
             plan,
             bases,
             contexts,
+            ahead: None,
             secrets: self.secrets.clone(),
             ssh: self.ssh.clone(),
             store: store.clone(),

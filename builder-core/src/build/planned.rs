@@ -29,7 +29,7 @@ impl Build {
     pub async fn plan(&self) -> Result<Planned, BuildError> {
         let store = self.open_store()?;
         let build = self.clone().with_context_here(&store).await?;
-        build.plan_in(&store).await
+        build.plan_in(&store, &|| ()).await
     }
 
     /// Fetches the configs of all bases that the target needs.
@@ -37,14 +37,20 @@ impl Build {
         &self,
         store: &Store,
     ) -> Result<BTreeMap<Base, BaseInfo>, BuildError> {
-        let planned = self.plan_in(store).await?;
+        let planned = self.plan_in(store, &|| ()).await?;
         let known = planned.bases.iter();
         Ok(known
             .map(|(base, found)| (base.clone(), info(base, found)))
             .collect())
     }
 
-    pub(super) async fn plan_in(&self, store: &Store) -> Result<Planned, BuildError> {
+    /// Plans; `takes_context` is called as soon as it is known that files of the main context will be wanted, before any base
+    /// is looked up.
+    pub(super) async fn plan_in(
+        &self,
+        store: &Store,
+        takes_context: &(dyn Fn() + Sync),
+    ) -> Result<Planned, BuildError> {
         let (file, text) = self.read_dockerfile()?;
         let ast = dockerfile::parse(&text).map_err(|error| {
             let span = Some(error.span);
@@ -56,7 +62,9 @@ impl Build {
             named: self.named.clone(),
             only_here: self.only_found,
         };
-        let (plan, bases) = self.plan_ast(&ast, &bases, &file, &text).await?;
+        let (plan, bases) = self
+            .plan_ast(&ast, &bases, &file, &text, takes_context)
+            .await?;
         Ok(Planned {
             plan,
             file,
@@ -72,6 +80,7 @@ impl Build {
         bases: &Bases,
         file: &str,
         text: &str,
+        takes_context: &(dyn Fn() + Sync),
     ) -> Result<(Plan, BTreeMap<Base, Resolved>), BuildError> {
         let failed = |error: PlanError| {
             let span = Some(error.span);
@@ -89,7 +98,10 @@ impl Build {
                 Step::Ready(plan) => return Ok((*plan, resolved)),
                 Step::NeedBases(missing) => missing,
             };
-            let all = missing.into_iter().map(|(base, span)| async move {
+            if missing.takes_context {
+                takes_context();
+            }
+            let all = missing.bases.into_iter().map(|(base, span)| async move {
                 let found = bases.resolve(&base).await;
                 found
                     .map_err(|error| {

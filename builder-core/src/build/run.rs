@@ -1,7 +1,7 @@
 //! A build from start to end: each platform in turn, then the outputs.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::assemble;
@@ -218,8 +218,12 @@ impl Build {
             started,
             ..
         } = round;
+        let ahead = OnceLock::new();
+        let takes_context = || {
+            ahead.get_or_init(|| self.list_ahead(store));
+        };
         let planned = tokio::select! {
-            planned = self.plan_in(store) => planned?,
+            planned = self.plan_in(store, &takes_context) => planned?,
             () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
         };
         if self.only_found && fetches(&planned.plan) {
@@ -251,6 +255,7 @@ impl Build {
         }
         let mut inputs = self.inputs(plan, bases, round, events)?;
         inputs.options.forced = forced.vertices;
+        inputs.ahead = ahead.into_inner().flatten();
         if many {
             // Each platform is compared with itself.
             let platform = inputs.plan.platform.to_string();

@@ -18,6 +18,8 @@ pub enum ContextError {
     Changed { path: String },
     #[error("`{path}`: too many levels of symbolic links")]
     Loop { path: String },
+    #[error("nobody waits for the listing any more")]
+    Stopped,
     #[error("{file}: {reason}")]
     Pattern { file: String, reason: String },
     #[error("`{pattern}` is not found in {place}")]

@@ -140,7 +140,21 @@ impl LocalTree {
         place: &'static str,
         leave_out: Option<(u64, u64)>,
     ) -> Result<LocalTree, ContextError> {
-        Self::walk_tree(directory, ignore, place, leave_out, false)
+        Self::walk_tree(directory, ignore, place, leave_out, false, &|| false)
+    }
+
+    /// As [`walk`](Self::walk), until `is_over` says that nobody wants it any more.
+    ///
+    /// # Errors
+    /// As [`walk`](Self::walk); [`ContextError::Stopped`].
+    pub fn walk_until(
+        directory: &Path,
+        ignore: Option<IgnoreFile>,
+        place: &'static str,
+        leave_out: Option<(u64, u64)>,
+        is_over: &(dyn Fn() -> bool + Sync),
+    ) -> Result<LocalTree, ContextError> {
+        Self::walk_tree(directory, ignore, place, leave_out, false, is_over)
     }
 
     /// As [`walk`](Self::walk), with the owners that the files have: those of an archive count.
@@ -152,7 +166,7 @@ impl LocalTree {
         ignore: Option<IgnoreFile>,
         place: &'static str,
     ) -> Result<LocalTree, ContextError> {
-        Self::walk_tree(directory, ignore, place, None, true)
+        Self::walk_tree(directory, ignore, place, None, true, &|| false)
     }
 
     fn walk_tree(
@@ -161,6 +175,7 @@ impl LocalTree {
         place: &'static str,
         leave_out: Option<(u64, u64)>,
         owners: bool,
+        is_over: &(dyn Fn() -> bool + Sync),
     ) -> Result<LocalTree, ContextError> {
         let shown = directory.display().to_string();
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -180,6 +195,7 @@ impl LocalTree {
             disk: &disk,
             patterns: ignore.as_ref().map(|it| &it.patterns),
             leave_out,
+            is_over,
         };
         let (nodes, left_out) = walk.all()?;
         let files = nodes.values().map(|nodes| nodes.len()).sum();
@@ -280,6 +296,7 @@ struct Walk<'a> {
     disk: &'a RootTree,
     patterns: Option<&'a Patterns>,
     leave_out: Option<(u64, u64)>,
+    is_over: &'a (dyn Fn() -> bool + Sync),
 }
 
 /// What each directory holds.
@@ -353,6 +370,9 @@ impl Walk<'_> {
     }
 
     fn directory(&self, directory: Ahead) -> Result<Listed, ContextError> {
+        if (self.is_over)() {
+            return Err(ContextError::Stopped);
+        }
         let Ahead {
             path,
             state: above,

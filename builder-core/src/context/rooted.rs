@@ -6,11 +6,14 @@ use std::ops::Range;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::Arc;
 
-use rustix::fs::{AtFlags, Dir, FileType, Mode, OFlags, ResolveFlags, Stat};
+use rustix::fs::{AtFlags, FileType, Mode, OFlags, RawDir, ResolveFlags, Stat};
 use rustix::io::Errno;
 
 use super::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, Xattrs, join_path};
 use crate::layer::xattr;
+
+/// Names of a directory that the kernel tells at a time.
+const LISTED_BYTES: usize = 16 << 10;
 
 /// A directory of the disk as a tree.
 #[derive(Debug)]
@@ -71,8 +74,9 @@ impl RootTree {
         // One string of all names: a directory may hold very many.
         let mut text: Vec<u8> = Vec::new();
         let mut names: Vec<Range<usize>> = Vec::new();
-        let mut reader = Dir::read_from(&dir).map_err(failed)?;
-        while let Some(entry) = reader.read() {
+        let mut space = Vec::with_capacity(LISTED_BYTES);
+        let mut reader = RawDir::new(&dir, space.spare_capacity_mut());
+        while let Some(entry) = reader.next() {
             let entry = entry.map_err(failed)?;
             let name = entry.file_name().to_bytes();
             if name != b"." && name != b".." {

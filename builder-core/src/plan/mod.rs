@@ -36,7 +36,7 @@ pub use error::{PlanError, PlanErrorKind};
 pub use options::{NamedContext, PlanOptions};
 pub use outline::{CacheUse, Need, Outline, PlanArg, Target, outline, targets};
 pub use scope::HOSTNAME_ARG;
-pub use stages::{Step, step};
+pub use stages::{Missing, Step, step};
 pub use text::{to_json, to_text};
 pub use vertex::{
     CopyOp, CopySource, Input, MkdirOp, Mode, MountOp, MountSource, NetworkMode, Op, Plan,

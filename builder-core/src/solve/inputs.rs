@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 
 use tokio_util::sync::CancellationToken;
 
+use super::ahead::Ahead;
 use super::entitlement::Entitlement;
 use super::run_step::SshSource;
 use crate::cache::LastBuild;
@@ -110,6 +111,8 @@ pub struct Inputs {
     pub bases: BTreeMap<Base, Resolved>,
     /// The main context under `None`, named ones under their names.
     pub contexts: BTreeMap<Option<String>, ContextDir>,
+    /// The main context, where it is being listed already.
+    pub ahead: Option<Ahead>,
     /// By id. Never hashed, recorded or shown.
     pub secrets: BTreeMap<String, Vec<u8>>,
     /// By id; never hashed or recorded either.

@@ -20,6 +20,7 @@
 //! Not here: terminals, flags, outputs.
 
 mod able;
+mod ahead;
 mod astray;
 mod devices;
 mod entitlement;
@@ -47,6 +48,7 @@ mod step;
 mod tail;
 mod trees;
 
+pub use ahead::Ahead;
 pub use devices::CDI_DIRS;
 pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};

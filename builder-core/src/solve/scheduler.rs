@@ -8,6 +8,7 @@ use std::time::Instant;
 use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
+use super::ahead::Ahead;
 use super::ground::looked_into;
 use super::history::History;
 use super::inputs::Inputs;
@@ -202,13 +203,26 @@ async fn load_contexts(inputs: &Arc<Inputs>) -> Result<BTreeMap<Input, Context>,
         let Op::Context { name } = &vertex.op else {
             continue;
         };
-        let name = name.clone();
         let inputs = inputs.clone();
+        if name.is_none()
+            && let Some(handle) = inputs.ahead.as_ref().and_then(Ahead::take)
+        {
+            inputs.events.emit(Event::Started { vertex: id(index) });
+            let listed = tokio::spawn(async move {
+                let (started, loaded) = handle.await.map_err(worker)?;
+                finished(&inputs, index, started, loaded.as_ref().err());
+                loaded
+            });
+            loading.push((index, listed));
+            continue;
+        }
+        let name = name.clone();
         let handle = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             inputs.events.emit(Event::Started { vertex: id(index) });
+            let (store, no_cache) = (&inputs.store, inputs.options.no_cache);
             let loaded = match inputs.contexts.get(&name) {
-                Some(dir) => Context::load(&inputs, name.as_deref(), dir),
+                Some(dir) => Context::load(store, no_cache, &inputs.cancel, name.as_deref(), dir),
                 None => Err(SolveErrorKind::MissingContext {
                     name: name.unwrap_or_else(|| "context".to_owned()),
                 }),

@@ -3,6 +3,8 @@
 use std::fs::File;
 use std::sync::Arc;
 
+use tokio_util::sync::CancellationToken;
+
 use super::SolveErrorKind;
 use super::inputs::{ContextDir, Inputs, Origin};
 use super::layered_tree::LayeredTree;
@@ -14,6 +16,7 @@ use crate::context::{
 };
 use crate::digest::{ChainId, ContentDigest, DiffId};
 use crate::snapshot::{Mounted, View};
+use crate::store::Store;
 
 /// A tree with what is known of its files.
 #[derive(Clone)]
@@ -29,9 +32,11 @@ pub(super) struct Context {
 }
 
 impl Context {
-    /// Walks the directory of a context.
+    /// Walks the directory of a context, until the build is cancelled.
     pub(super) fn load(
-        inputs: &Inputs,
+        store: &Store,
+        no_cache: bool,
+        cancel: &CancellationToken,
         name: Option<&str>,
         dir: &ContextDir,
     ) -> Result<Context, SolveErrorKind> {
@@ -52,19 +57,19 @@ impl Context {
             };
             return Ok(Context { known, local });
         }
-        let local = Arc::new(LocalTree::walk(
-            &dir.path,
-            ignore,
-            place,
-            store_inode(inputs),
-        )?);
+        let is_over = || cancel.is_cancelled();
+        let local = LocalTree::walk_until(&dir.path, ignore, place, store_inode(store), &is_over);
+        let local = match local {
+            Err(ContextError::Stopped) => return Err(SolveErrorKind::Cancelled),
+            local => Arc::new(local?),
+        };
         let path = dir.path.canonicalize().unwrap_or_else(|_| dir.path.clone());
         let id = ContentDigest::of(path.as_os_str().as_encoded_bytes());
-        let file = inputs.store.cache_dir().join("files").join(id.to_string());
+        let file = store.cache_dir().join("files").join(id.to_string());
         Ok(Context {
             known: KnownTree {
                 tree: local.clone(),
-                digests: Arc::new(match inputs.options.no_cache {
+                digests: Arc::new(match no_cache {
                     true => DigestCache::anew(&file),
                     false => DigestCache::load(&file),
                 }),
@@ -81,9 +86,9 @@ impl Context {
 }
 
 /// Tells the store's directory from others: it may be inside a context.
-pub(super) fn store_inode(inputs: &Inputs) -> Option<(u64, u64)> {
+pub(super) fn store_inode(store: &Store) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(inputs.store.root()).ok()?;
+    let metadata = std::fs::metadata(store.root()).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 

@@ -97,7 +97,11 @@ impl Store {
         let directories = ["", "blobs/sha256", "cache", "locks", "snapshots", "tmp"];
         for directory in directories {
             let path = root.join(directory);
+            let spreads = directory == "tmp" && !path.exists();
             fs::create_dir_all(&path).map_err(at("create", &path))?;
+            if spreads {
+                tmp::spread(&path);
+            }
         }
         let root = fs::canonicalize(root).map_err(at("open", root))?;
         let tmp = Arc::new(tmp::ProcessDir::new(&root)?);

@@ -1,0 +1,50 @@
+//! The main context, listed while it is not yet known what the bases are.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Instant;
+
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use super::SolveErrorKind;
+use super::inputs::ContextDir;
+use super::trees::Context;
+use crate::store::Store;
+
+/// When it was begun, and what came of it.
+type Listing = JoinHandle<(Instant, Result<Context, SolveErrorKind>)>;
+
+/// A listing that has begun. Whoever needs the context first takes it.
+pub struct Ahead {
+    listing: Mutex<Option<Listing>>,
+}
+
+impl std::fmt::Debug for Ahead {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ahead")
+    }
+}
+
+impl Ahead {
+    /// Begins to list `dir`, on threads of its own, until `cancel`.
+    pub fn begin(
+        dir: ContextDir,
+        store: Store,
+        no_cache: bool,
+        cancel: CancellationToken,
+    ) -> Ahead {
+        let listing = tokio::task::spawn_blocking(move || {
+            let started = Instant::now();
+            let loaded = Context::load(&store, no_cache, &cancel, None, &dir);
+            (started, loaded)
+        });
+        Ahead {
+            listing: Mutex::new(Some(listing)),
+        }
+    }
+
+    pub(super) fn take(&self) -> Option<Listing> {
+        let mut listing = self.listing.lock().unwrap_or_else(PoisonError::into_inner);
+        listing.take()
+    }
+}
