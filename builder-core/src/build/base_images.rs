@@ -6,6 +6,7 @@ use super::context::NamedSource;
 use crate::image::{Platform, Reference};
 use crate::plan::{Base, BaseInfo};
 use crate::registry::{Client, RegistryError, Resolved, layout, resolve_held};
+use crate::solve::blocking;
 use crate::store::{Store, StoreError};
 
 /// All that names are looked up in.
@@ -112,13 +113,7 @@ impl Bases {
         platform: &Platform,
     ) -> Result<Resolved, RegistryError> {
         let (blobs, platform) = (self.store.blobs().clone(), platform.clone());
-        let resolved = tokio::task::spawn_blocking(move || {
-            layout::resolve(&path, wanted.as_deref(), &platform, &blobs)
-        });
-        match resolved.await {
-            Ok(resolved) => resolved,
-            Err(error) => std::panic::resume_unwind(error.into_panic()),
-        }
+        blocking(move || layout::resolve(&path, wanted.as_deref(), &platform, &blobs)).await
     }
 }
 

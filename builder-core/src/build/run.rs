@@ -25,7 +25,7 @@ use crate::progress::{Event, EventSink};
 use crate::registry::{Client, Resolved, note_origin};
 use crate::sandbox::Standing;
 use crate::share::Imports;
-use crate::solve::{Inputs, SolveError, SolveErrorKind, Solved, forced, solve};
+use crate::solve::{Inputs, SolveError, SolveErrorKind, Solved, blocking, forced, solve};
 use crate::store::Store;
 
 /// What killing the steps of a build whose time is over may take before everything else is cancelled too.
@@ -163,12 +163,11 @@ impl Build {
         let (client, outputs) = (self.client.clone(), self.outputs.clone());
         let (caches, cache_client) = (self.cache_to.clone(), self.cache_client());
         let (of, told) = (names.clone(), events.clone());
-        let gathered = tokio::task::spawn_blocking(move || gather(solutions, &of, told.as_ref()));
-        let worker = |error: tokio::task::JoinError| BuildError::Worker(error.to_string());
-        let solutions = Arc::new(gathered.await.map_err(worker)??);
+        let gathered = blocking(move || gather(solutions, &of, told.as_ref())).await;
+        let solutions = Arc::new(gathered?);
         let solved = solutions.clone();
         let fail = |error: SolveError| BuildError::Solve(Box::new(located(error, "", "", None)));
-        let exported = tokio::task::spawn_blocking(move || {
+        let exported = blocking(move || {
             let delivery = Delivery {
                 solutions: &solutions,
                 outputs: &self.outputs,
@@ -180,7 +179,7 @@ impl Build {
             };
             delivery.deliver()
         });
-        let image = exported.await.map_err(worker)??;
+        let image = exported.await?;
         let client = Client::new(client);
         let pushed = push_all(&outputs, &image, &client, &kept, steps, shown.as_ref());
         let first = tokio::select! {
@@ -199,8 +198,7 @@ impl Build {
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
         }
         if let Some(policy) = gc {
-            let held = tokio::task::spawn_blocking(move || hold_to(&policy, kept, shown.as_ref()));
-            held.await.map_err(worker)?;
+            blocking(move || hold_to(&policy, kept, shown.as_ref())).await;
         }
         Ok(image)
     }

@@ -3,16 +3,17 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
-use tokio::task::JoinHandle;
+use futures_util::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
 use super::SolveErrorKind;
+use super::blocking::among_workers;
 use super::inputs::ContextDir;
 use super::trees::Context;
 use crate::store::Store;
 
 /// When it was begun, and what came of it.
-type Listing = JoinHandle<(Instant, Result<Context, SolveErrorKind>)>;
+type Listing = BoxFuture<'static, (Instant, Result<Context, SolveErrorKind>)>;
 
 /// A listing that has begun. Whoever needs the context first takes it.
 pub struct Ahead {
@@ -26,20 +27,20 @@ impl std::fmt::Debug for Ahead {
 }
 
 impl Ahead {
-    /// Begins to list `dir`, on threads of its own, until `cancel`.
+    /// Begins to list `dir`, on other threads, until `cancel`.
     pub fn begin(
         dir: ContextDir,
         store: Store,
         no_cache: bool,
         cancel: CancellationToken,
     ) -> Ahead {
-        let listing = tokio::task::spawn_blocking(move || {
+        let listing = among_workers(move || {
             let started = Instant::now();
             let loaded = Context::load(&store, no_cache, &cancel, None, &dir);
             (started, loaded)
         });
         Ahead {
-            listing: Mutex::new(Some(listing)),
+            listing: Mutex::new(Some(Box::pin(listing))),
         }
     }
 

@@ -22,6 +22,7 @@
 mod able;
 mod ahead;
 mod astray;
+mod blocking;
 mod devices;
 mod entitlement;
 mod error;
@@ -49,6 +50,7 @@ mod tail;
 mod trees;
 
 pub use ahead::Ahead;
+pub(crate) use blocking::blocking;
 pub use devices::CDI_DIRS;
 pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};

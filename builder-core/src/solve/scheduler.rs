@@ -9,6 +9,7 @@ use tokio::sync::{OnceCell, Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::ahead::Ahead;
+use super::blocking::blocking;
 use super::ground::looked_into;
 use super::history::History;
 use super::inputs::Inputs;
@@ -54,11 +55,8 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
     })?;
     let (definitions, looked, contexts, remotes) = {
         let inputs = inputs.clone();
-        let defined = tokio::task::spawn_blocking(move || define(&inputs, contexts, remotes));
-        match defined.await.map_err(worker) {
-            Ok(defined) => defined.map_err(|(index, kind)| at(index, kind))?,
-            Err(kind) => return Err(unplaced(kind)),
-        }
+        let defined = blocking(move || define(&inputs, contexts, remotes)).await;
+        defined.map_err(|(index, kind)| at(index, kind))?
     };
     let fetched = remotes.fetched();
     let cache = Cache::new(inputs.store.clone());
@@ -209,7 +207,7 @@ async fn load_contexts(inputs: &Arc<Inputs>) -> Result<BTreeMap<Input, Context>,
         {
             inputs.events.emit(Event::Started { vertex: id(index) });
             let listed = tokio::spawn(async move {
-                let (started, loaded) = handle.await.map_err(worker)?;
+                let (started, loaded) = handle.await;
                 finished(&inputs, index, started, loaded.as_ref().err());
                 loaded
             });
