@@ -59,7 +59,7 @@ fn plan(file: &Dockerfile, options: &PlanOptions) -> Plan {
         match step(file, options, &known).expect("a plan") {
             Step::Ready(plan) => return *plan,
             Step::NeedBases(missing) => {
-                for (name, _) in missing.bases {
+                for (name, _) in missing {
                     let info = base(&name);
                     known.insert(name, info);
                 }

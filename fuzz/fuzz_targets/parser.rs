@@ -45,7 +45,7 @@ fuzz_target!(|text: &str| {
                 to_json(&plan);
                 break;
             }
-            Ok(Step::NeedBases(missing)) => known.extend(missing.bases.into_keys().map(|base| {
+            Ok(Step::NeedBases(missing)) => known.extend(missing.into_keys().map(|base| {
                 let info = BaseInfo {
                     digest: Digest::of(base.describe().as_bytes()),
                     config: ImageConfig::scratch(&Platform::new("linux", "amd64", None)),

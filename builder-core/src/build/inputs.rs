@@ -6,16 +6,16 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::error::BuildError;
 use super::output::Output;
+use super::planned::Parsed;
 use super::request::Build;
 use super::run::Round;
 use crate::export::Compressor;
-use crate::plan::{Base, HOSTNAME_ARG, Plan};
+use crate::plan::{Base, HOSTNAME_ARG, Plan, takes_context};
 use crate::progress::EventSink;
 use crate::registry::{Client, Resolved};
 use crate::sandbox::Rung;
 use crate::share::Mode;
 use crate::solve::{Ahead, HOSTNAME, Inputs, Reads, SolveOptions};
-use crate::store::Store;
 
 /// What the kernel holds.
 const MAX_HOSTNAME: usize = 64;
@@ -34,11 +34,16 @@ impl Build {
         Ok(Some(name.clone()))
     }
 
-    /// Begins to list the main context, while bases are looked up.
-    pub(super) fn list_ahead(&self, store: &Store) -> Option<Ahead> {
+    /// Begins to list the main context, where the target will want it: bases are looked up meanwhile. A store that is not
+    /// there yet may come to be inside.
+    pub(super) fn list_ahead(&self, parsed: &Parsed) -> Option<Ahead> {
+        let root = self.store.clone().filter(|root| root.is_dir())?;
+        if !takes_context(&parsed.ast, self.plan.target.as_deref()) {
+            return None;
+        }
         let dir = self.context_dirs().remove(&None)?;
-        let (store, cancel) = (store.clone(), self.cancel.clone());
-        Some(Ahead::begin(dir, store, self.no_cache.all, cancel))
+        let cancel = self.cancel.clone();
+        Some(Ahead::begin(dir, root, self.no_cache.all, cancel))
     }
 
     pub(super) fn inputs(

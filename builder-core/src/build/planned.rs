@@ -21,6 +21,14 @@ pub struct Planned {
     pub(super) bases: BTreeMap<Base, Resolved>,
 }
 
+/// A Dockerfile, taken apart.
+#[derive(Debug, Clone)]
+pub(super) struct Parsed {
+    file: String,
+    text: String,
+    pub(super) ast: ast::Dockerfile,
+}
+
 impl Build {
     /// Reads and plans; base images' configs are fetched where they are needed.
     ///
@@ -29,7 +37,7 @@ impl Build {
     pub async fn plan(&self) -> Result<Planned, BuildError> {
         let store = self.open_store()?;
         let build = self.clone().with_context_here(&store).await?;
-        build.plan_in(&store, &|| ()).await
+        build.plan_in(&store, build.read()?).await
     }
 
     /// Fetches the configs of all bases that the target needs.
@@ -37,34 +45,36 @@ impl Build {
         &self,
         store: &Store,
     ) -> Result<BTreeMap<Base, BaseInfo>, BuildError> {
-        let planned = self.plan_in(store, &|| ()).await?;
+        let planned = self.plan_in(store, self.read()?).await?;
         let known = planned.bases.iter();
         Ok(known
             .map(|(base, found)| (base.clone(), info(base, found)))
             .collect())
     }
 
-    /// Plans; `takes_context` is called as soon as it is known that files of the main context will be wanted, before any base
-    /// is looked up.
-    pub(super) async fn plan_in(
-        &self,
-        store: &Store,
-        takes_context: &(dyn Fn() + Sync),
-    ) -> Result<Planned, BuildError> {
+    /// Reads the Dockerfile, and takes it apart.
+    pub(super) fn read(&self) -> Result<Parsed, BuildError> {
         let (file, text) = self.read_dockerfile()?;
         let ast = dockerfile::parse(&text).map_err(|error| {
             let span = Some(error.span);
             BuildError::Parse(Box::new(located(error, &file, &text, span)))
         })?;
+        Ok(Parsed { file, text, ast })
+    }
+
+    pub(super) async fn plan_in(
+        &self,
+        store: &Store,
+        parsed: Parsed,
+    ) -> Result<Planned, BuildError> {
+        let Parsed { file, text, ast } = parsed;
         let bases = Bases {
             store: store.clone(),
             client: Client::new(self.client.clone()),
             named: self.named.clone(),
             only_here: self.only_found,
         };
-        let (plan, bases) = self
-            .plan_ast(&ast, &bases, &file, &text, takes_context)
-            .await?;
+        let (plan, bases) = self.plan_ast(&ast, &bases, &file, &text).await?;
         Ok(Planned {
             plan,
             file,
@@ -80,7 +90,6 @@ impl Build {
         bases: &Bases,
         file: &str,
         text: &str,
-        takes_context: &(dyn Fn() + Sync),
     ) -> Result<(Plan, BTreeMap<Base, Resolved>), BuildError> {
         let failed = |error: PlanError| {
             let span = Some(error.span);
@@ -98,10 +107,7 @@ impl Build {
                 Step::Ready(plan) => return Ok((*plan, resolved)),
                 Step::NeedBases(missing) => missing,
             };
-            if missing.takes_context {
-                takes_context();
-            }
-            let all = missing.bases.into_iter().map(|(base, span)| async move {
+            let all = missing.into_iter().map(|(base, span)| async move {
                 let found = bases.resolve(&base).await;
                 found
                     .map_err(|error| {

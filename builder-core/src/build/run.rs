@@ -1,17 +1,18 @@
 //! A build from start to end: each platform in turn, then the outputs.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use super::assemble;
 use super::attested::{gather, now};
+use super::context::Context;
 use super::deliver::{Delivery, Solution};
 use super::error::{BuildError, located};
 use super::labelled::Labelled;
 use super::look::fetches;
 use super::output::Output;
-use super::planned::Planned;
+use super::planned::{Parsed, Planned};
 use super::push::{self, push_all};
 use super::request::Build;
 use super::share::{self, Sharing};
@@ -25,7 +26,7 @@ use crate::progress::{Event, EventSink};
 use crate::registry::{Client, Resolved, note_origin};
 use crate::sandbox::Standing;
 use crate::share::Imports;
-use crate::solve::{Inputs, SolveError, SolveErrorKind, Solved, blocking, forced, solve};
+use crate::solve::{Ahead, Inputs, SolveError, SolveErrorKind, Solved, blocking, forced, solve};
 use crate::store::Store;
 
 /// What killing the steps of a build whose time is over may take before everything else is cancelled too.
@@ -102,6 +103,12 @@ impl Build {
         let names = self.names()?;
         self.outputs.iter().try_for_each(Output::check)?;
         push::check(&self.outputs, &names)?;
+        // What is here is read, and begun to be listed, before anything else; what is wrong with it is told when it is its turn.
+        let early = matches!(self.context, Context::Dir(_)).then(|| self.read());
+        let mut ahead = match &early {
+            Some(Ok(parsed)) => self.list_ahead(parsed),
+            _ => None,
+        };
         let store = self.open_store()?;
         crate::solve::forget_failed_step(&store);
         if self.only_found && !self.was_built(&store) {
@@ -119,6 +126,10 @@ impl Build {
         self = tokio::select! {
             prepared = self.with_context_here(&store) => prepared?,
             () = cancel.cancelled() => return Err(BuildError::Cancelled),
+        };
+        let parsed = match early {
+            Some(parsed) => parsed?,
+            None => self.read()?,
         };
         let platforms = match self.platforms.is_empty() {
             true => vec![self.plan.platform.clone()],
@@ -144,7 +155,8 @@ impl Build {
                 many,
                 started,
             };
-            let solution = self.solved(&round, &sink).await?;
+            let (parsed, ahead) = (parsed.clone(), ahead.take());
+            let solution = self.solved(parsed, ahead, &round, &sink).await?;
             vertices += solution.inputs.plan.vertices.len();
             solutions.push(solution);
         }
@@ -206,6 +218,8 @@ impl Build {
     /// Plans and solves for one platform.
     async fn solved(
         &mut self,
+        parsed: Parsed,
+        ahead: Option<Ahead>,
         round: &Round<'_>,
         events: &Arc<dyn EventSink>,
     ) -> Result<Solution, BuildError> {
@@ -216,12 +230,8 @@ impl Build {
             started,
             ..
         } = round;
-        let ahead = OnceLock::new();
-        let takes_context = || {
-            ahead.get_or_init(|| self.list_ahead(store));
-        };
         let planned = tokio::select! {
-            planned = self.plan_in(store, &takes_context) => planned?,
+            planned = self.plan_in(store, parsed) => planned?,
             () = self.cancel.cancelled() => return Err(BuildError::Cancelled),
         };
         if self.only_found && fetches(&planned.plan) {
@@ -253,7 +263,7 @@ impl Build {
         }
         let mut inputs = self.inputs(plan, bases, round, events)?;
         inputs.options.forced = forced.vertices;
-        inputs.ahead = ahead.into_inner().flatten();
+        inputs.ahead = ahead;
         if many {
             // Each platform is compared with itself.
             let platform = inputs.plan.platform.to_string();

@@ -17,6 +17,7 @@
 //! Not here: paths of this machine, digests of files, time.
 
 mod base;
+mod early;
 mod epoch;
 mod error;
 pub mod lint;
@@ -31,12 +32,13 @@ mod text;
 mod vertex;
 
 pub use base::{Base, BaseInfo};
+pub use early::takes_context;
 pub use epoch::{EpochSource, epoch_source};
 pub use error::{PlanError, PlanErrorKind};
 pub use options::{NamedContext, PlanOptions};
 pub use outline::{CacheUse, Need, Outline, PlanArg, Target, outline, targets};
 pub use scope::HOSTNAME_ARG;
-pub use stages::{Missing, Step, step};
+pub use stages::{Step, step};
 pub use text::{to_json, to_text};
 pub use vertex::{
     CopyOp, CopySource, Input, MkdirOp, Mode, MountOp, MountSource, NetworkMode, Op, Plan,

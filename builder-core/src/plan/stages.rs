@@ -22,17 +22,8 @@ use super::vertex::Plan;
 pub enum Step {
     /// Complete: nothing is left to decide while building.
     Ready(Box<Plan>),
-    /// These configs first (an ONBUILD may ask for more).
-    NeedBases(Missing),
-}
-
-/// What is known before the bases are.
-#[derive(Debug)]
-pub struct Missing {
-    /// Each with the place that names it.
-    pub bases: BTreeMap<Base, Span>,
-    /// Whether the files of the main context will be wanted, as far as it can be told.
-    pub takes_context: bool,
+    /// These configs first (an ONBUILD may ask for more). Each with the place that names it.
+    NeedBases(BTreeMap<Base, Span>),
 }
 
 /// On what a stage stands.
@@ -115,14 +106,7 @@ pub fn step(
     let mut missing = BTreeMap::new();
     let needed = reach(&frame, &mut stages, target, &mut missing)?;
     if !missing.is_empty() {
-        let mut instructions = needed.iter().flat_map(|&index| {
-            let Prepared { stage, onbuild, .. } = &stages[index];
-            onbuild.iter().chain(&stage.instructions)
-        });
-        return Ok(Step::NeedBases(Missing {
-            takes_context: instructions.any(takes_context),
-            bases: missing,
-        }));
+        return Ok(Step::NeedBases(missing));
     }
     let plan = lower::lower(&frame, &stages, &needed, target)?;
     Ok(Step::Ready(Box::new(plan)))
@@ -362,7 +346,7 @@ fn reach(
 }
 
 /// Returns every `--from` of an instruction, `--mount`'s included.
-fn froms(instruction: &Instruction) -> Vec<Text> {
+pub(super) fn froms(instruction: &Instruction) -> Vec<Text> {
     match &instruction.kind {
         Kind::Copy(copy) => copy.from.clone().into_iter().collect(),
         Kind::Run(run) => run
@@ -381,19 +365,6 @@ fn froms(instruction: &Instruction) -> Vec<Text> {
             })
             .collect(),
         _ => Vec::new(),
-    }
-}
-
-/// Does it take files of the main context?
-fn takes_context(instruction: &Instruction) -> bool {
-    match &instruction.kind {
-        Kind::Copy(copy) => copy.from.is_none() && !copy.sources.is_empty(),
-        Kind::Add(add) => add.sources.iter().any(|it| !it.raw.contains("://")),
-        Kind::Run(run) => run.mounts.iter().any(|mount| {
-            let parsed = parse_mount(&mount.raw, mount.span);
-            parsed.is_ok_and(|it| matches!(it.kind, MountKind::Bind { from: None, .. }))
-        }),
-        _ => false,
     }
 }
 
@@ -453,46 +424,4 @@ fn earlier(index: usize, user: usize, word: &Text) -> Result<From, PlanError> {
         }));
     }
     Ok(From::Stage(index))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn whether_the_context_is_wanted_is_known_before_the_bases_are() {
-        for (text, target, expected) in [
-            ("FROM a\nRUN x\n", None, false),
-            ("FROM a\nCOPY . .\n", None, true),
-            ("FROM a\nCOPY <<E /f\nx\nE\n", None, false),
-            ("FROM a\nADD https://b/c /\n", None, false),
-            ("FROM a\nADD c /\n", None, true),
-            ("FROM a\nRUN --mount=target=/src x\n", None, true),
-            (
-                "FROM a\nRUN --mount=type=cache,target=/src x\n",
-                None,
-                false,
-            ),
-            ("FROM a\nRUN --mount=from=b,target=/src x\n", None, false),
-            ("FROM a AS b\nCOPY x .\nFROM c\nRUN x\n", None, false),
-            (
-                "FROM a AS b\nCOPY x .\nFROM c\nCOPY --from=b x .\n",
-                None,
-                true,
-            ),
-            ("FROM a AS b\nRUN x\nFROM c\nCOPY x .\n", Some("b"), false),
-        ] {
-            let file = crate::dockerfile::parse(text).expect("a Dockerfile");
-            let options = PlanOptions {
-                target: target.map(str::to_owned),
-                ..PlanOptions::default()
-            };
-            match step(&file, &options, &BTreeMap::new()) {
-                Ok(Step::NeedBases(missing)) => {
-                    assert_eq!(missing.takes_context, expected, "{text}");
-                }
-                other => panic!("{text}: {other:?}"),
-            }
-        }
-    }
 }

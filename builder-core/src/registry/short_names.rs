@@ -18,6 +18,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::Deserialize;
 
@@ -27,8 +28,8 @@ use crate::image::Reference;
 /// What is configured of short names.
 #[derive(Debug, Clone, Default)]
 pub(super) struct ShortNames {
-    /// Repositories by short name.
-    aliases: BTreeMap<String, String>,
+    /// Repositories by short name; shared by clones, of which there are many.
+    aliases: Arc<BTreeMap<String, String>>,
     search: Vec<String>,
     mode: Option<Mode>,
     /// Which file named the search registries.
@@ -78,6 +79,7 @@ impl ShortNames {
                 ));
             }
         };
+        let aliases = Arc::make_mut(&mut self.aliases);
         for (short, image) in table.aliases {
             let bare = |text: &str| {
                 let name: Option<Reference> = text.parse().ok();
@@ -92,9 +94,9 @@ impl ShortNames {
                 ));
             }
             if image.is_empty() {
-                self.aliases.remove(&short);
+                aliases.remove(&short);
             } else if bare(&image).is_some_and(|it| it.short_name().is_none()) {
-                self.aliases.insert(short, image);
+                aliases.insert(short, image);
             } else {
                 return Err(format!(
                     "the alias `{short}` leads to `{image}`, which is no name with a registry and without a tag"

@@ -1,5 +1,6 @@
 //! The main context, listed while it is not yet known what the bases are.
 
+use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::Instant;
 
@@ -10,7 +11,6 @@ use super::SolveErrorKind;
 use super::blocking::among_workers;
 use super::inputs::ContextDir;
 use super::trees::Context;
-use crate::store::Store;
 
 /// When it was begun, and what came of it.
 type Listing = BoxFuture<'static, (Instant, Result<Context, SolveErrorKind>)>;
@@ -27,16 +27,16 @@ impl std::fmt::Debug for Ahead {
 }
 
 impl Ahead {
-    /// Begins to list `dir`, on other threads, until `cancel`.
+    /// Begins to list `dir`, on other threads, until `cancel`; `root` is the store's, which is there.
     pub fn begin(
         dir: ContextDir,
-        store: Store,
+        root: PathBuf,
         no_cache: bool,
         cancel: CancellationToken,
     ) -> Ahead {
         let listing = among_workers(move || {
             let started = Instant::now();
-            let loaded = Context::load(&store, no_cache, &cancel, None, &dir);
+            let loaded = Context::load(&root, no_cache, &cancel, None, &dir);
             (started, loaded)
         });
         Ahead {

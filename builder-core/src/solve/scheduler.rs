@@ -218,9 +218,9 @@ async fn load_contexts(inputs: &Arc<Inputs>) -> Result<BTreeMap<Input, Context>,
         let handle = tokio::task::spawn_blocking(move || {
             let started = Instant::now();
             inputs.events.emit(Event::Started { vertex: id(index) });
-            let (store, no_cache) = (&inputs.store, inputs.options.no_cache);
+            let (root, no_cache) = (inputs.store.root(), inputs.options.no_cache);
             let loaded = match inputs.contexts.get(&name) {
-                Some(dir) => Context::load(store, no_cache, &inputs.cancel, name.as_deref(), dir),
+                Some(dir) => Context::load(root, no_cache, &inputs.cancel, name.as_deref(), dir),
                 None => Err(SolveErrorKind::MissingContext {
                     name: name.unwrap_or_else(|| "context".to_owned()),
                 }),

@@ -1,6 +1,7 @@
 //! Trees that a plan's inputs are: contexts on disk, root file systems as views.
 
 use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
@@ -34,7 +35,7 @@ pub(super) struct Context {
 impl Context {
     /// Walks the directory of a context, until the build is cancelled.
     pub(super) fn load(
-        store: &Store,
+        root: &Path,
         no_cache: bool,
         cancel: &CancellationToken,
         name: Option<&str>,
@@ -58,14 +59,14 @@ impl Context {
             return Ok(Context { known, local });
         }
         let is_over = || cancel.is_cancelled();
-        let local = LocalTree::walk_until(&dir.path, ignore, place, store_inode(store), &is_over);
+        let local = LocalTree::walk_until(&dir.path, ignore, place, store_inode(root), &is_over);
         let local = match local {
             Err(ContextError::Stopped) => return Err(SolveErrorKind::Cancelled),
             local => Arc::new(local?),
         };
         let path = dir.path.canonicalize().unwrap_or_else(|_| dir.path.clone());
         let id = ContentDigest::of(path.as_os_str().as_encoded_bytes());
-        let file = store.cache_dir().join("files").join(id.to_string());
+        let file = Store::cache_dir_of(root).join("files").join(id.to_string());
         Ok(Context {
             known: KnownTree {
                 tree: local.clone(),
@@ -86,9 +87,9 @@ impl Context {
 }
 
 /// Tells the store's directory from others: it may be inside a context.
-pub(super) fn store_inode(store: &Store) -> Option<(u64, u64)> {
+pub(super) fn store_inode(root: &Path) -> Option<(u64, u64)> {
     use std::os::unix::fs::MetadataExt;
-    let metadata = std::fs::metadata(store.root()).ok()?;
+    let metadata = std::fs::metadata(root).ok()?;
     Some((metadata.dev(), metadata.ino()))
 }
 

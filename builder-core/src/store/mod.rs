@@ -148,7 +148,12 @@ impl Store {
 
     /// Returns the directory of records and caches.
     pub fn cache_dir(&self) -> PathBuf {
-        self.root().join("cache")
+        Self::cache_dir_of(self.root())
+    }
+
+    /// Returns the same of the store at `root`, open or not.
+    pub fn cache_dir_of(root: &Path) -> PathBuf {
+        root.join("cache")
     }
 
     /// Returns this process's own directory for unfinished work: on the store's file system, removed when

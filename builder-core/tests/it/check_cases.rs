@@ -33,7 +33,7 @@ fn planned(text: &str, config: &ImageConfig) -> (String, BTreeMap<Base, BaseInfo
     loop {
         match step(&file, &options(), &known) {
             Ok(Step::Ready(plan)) => return (to_text(&plan), known),
-            Ok(Step::NeedBases(missing)) => known.extend(missing.bases.into_keys().map(|base| {
+            Ok(Step::NeedBases(missing)) => known.extend(missing.into_keys().map(|base| {
                 let info = BaseInfo {
                     digest: Digest::of(base.describe().as_bytes()),
                     config: config.clone(),

@@ -62,7 +62,7 @@ fn shown(case: &Path, text: &str) -> String {
                 return to_text(&plan);
             }
             Ok(Step::NeedBases(missing)) => {
-                for (base_name, _) in missing.bases {
+                for (base_name, _) in missing {
                     let config = base(case);
                     let pinned = format!("{}@sha256:…", base_name.describe());
                     let info = BaseInfo {
