@@ -1,15 +1,18 @@
 #!/usr/bin/env bash
 # rootless.sh - times the same builds as root and as an ordinary user, in turn in one run.
 #
-# usage: rootless.sh [-n N] [-w W1,W2,…] [-u USER] [-b FILE] [-f FILES]
+# usage: rootless.sh [-n N] [-w W1,W2,…] [-u USER] [-b FILE] [-f FILES] [-r REF]
 #   -n N      timed runs of each [default: 5]
 #   -w LIST   workloads [default: W1,W2,W3,W4,W5,W8]
 #   -u USER   who has ids in /etc/subuid and /etc/subgid [default: the first such]
 #   -b FILE   a `builder` that is already built [default: `cargo build --release` makes it]
 #   -f FILES  files of W2 and W3 (20 KB each) and of W8 (300 bytes each) [default: 2000]
+#   -r REF    a Python base in a registry without TLS, for W6 and W7: `127.0.0.1:5000/python:latest`
 #
 # Workloads are those of peers.sh, smaller: W1 nothing changed (12 steps, 2,000 files); W2 one file changed, an OCI archive out;
-# W3 the same, cold; W4 20 RUN steps, cold; W5 six stages with `RUN sleep 1`, cold; W8 small files, cold, an OCI archive out.
+# W3 the same, cold; W4 20 RUN steps, cold; W5 six stages with `RUN sleep 1`, cold; W6 an empty store, the base of -r pulled, one
+# COPY, an OCI archive out; W7 `pip install` on the base of -r, cold; W8 small files, cold, an OCI archive out; W9 one file of 1 GiB,
+# cold, an OCI archive out.
 #
 # Prints medians: seconds by the clock, and of processor time (user and system, all processes); and the user's over root's.
 # A load on the machine spreads the first far more than the second.
@@ -20,14 +23,15 @@ export LC_ALL=C
 TIMEFORMAT='%3R %3U %3S'
 here=$(cd "$(dirname "$0")" && pwd)
 
-runs=5 workloads=W1,W2,W3,W4,W5,W8 user='' program='' count=2000
-while getopts n:w:u:b:f:h option; do
+runs=5 workloads=W1,W2,W3,W4,W5,W8 user='' program='' count=2000 python=''
+while getopts n:w:u:b:f:r:h option; do
     case $option in
         n) runs=$OPTARG ;;
         w) workloads=$OPTARG ;;
         u) user=$OPTARG ;;
         b) program=$OPTARG ;;
         f) count=$OPTARG ;;
+        r) python=$OPTARG ;;
         h) sed -n '2,/^set/{/^set/!s/^# \{0,1\}//p}' "$0"; exit ;;
         *) exit 2 ;;
     esac
@@ -35,7 +39,8 @@ done
 [[ $runs =~ ^[1-9][0-9]*$ ]] || { echo "rootless.sh: -n $runs is not a number of runs" >&2; exit 2; }
 [[ $count =~ ^[1-9][0-9]*$ ]] || { echo "rootless.sh: -f $count is not a number of files" >&2; exit 2; }
 for workload in ${workloads//,/ }; do
-    [[ $workload =~ ^W[123458]$ ]] || { echo "rootless.sh: no workload $workload" >&2; exit 2; }
+    [[ $workload =~ ^W[1-9]$ ]] || { echo "rootless.sh: no workload $workload" >&2; exit 2; }
+    [[ ! $workload =~ ^W[67]$ ]] || [ -n "$python" ] || { echo "rootless.sh: $workload needs -r" >&2; exit 2; }
 done
 [ "$(id -u)" = 0 ] || { echo "rootless.sh: must be run by root, which becomes the user for half of the builds" >&2; exit 2; }
 [ -n "$user" ] || user=$(awk -F: '$3 >= 65536 { print $1; exit }' /etc/subuid)
@@ -55,7 +60,7 @@ install -m 755 "$program" "$temp/program"
 base=localhost/peers-busybox:latest
 
 # The contexts are those of peers.sh.
-eval "$(sed -n '/^files() {/,/^}/p; /^context_W[145]() {/,/^}/p' "$here/peers.sh")"
+eval "$(sed -n '/^files() {/,/^}/p; /^context_W[14567]() {/,/^}/p' "$here/peers.sh")"
 context_W2() {
     files "$1" "$count" 20480
     printf '%s\n' "FROM $base" 'RUN echo 1 >/one' 'WORKDIR /app' 'COPY . .' >"$1/Dockerfile"
@@ -64,6 +69,15 @@ context_W8() {
     files "$1" "$count" 300
     printf '%s\n' "FROM $base" 'COPY . /app' >"$1/Dockerfile"
 }
+context_W9() {
+    files "$1" 200 20480
+    mkdir "$1/large"
+    for n in $(seq 256); do echo "part $n"; cat "$1"/d*/*.txt; done >"$1/large/file"
+    truncate -s 1G "$1/large/file"
+    rm -rf "$1"/d*
+    printf '%s\n' "FROM $base" 'COPY large /large' >"$1/Dockerfile"
+}
+printf '[[registry]]\nlocation = "%s"\ninsecure = true\n' "${python%%/*}" >"$temp/registries.conf"
 
 bash "$here/../examples/hello/make-base.sh" "$temp/base" >/dev/null
 for who in root "$user"; do
@@ -75,6 +89,7 @@ build() { # WHO CONTEXT COLD ARCHIVE
     args=(build --root "$temp/$who/store" --build-context "$base=oci-layout://$temp/base:latest" --network host --jobs 6 -t result)
     [ -z "$3" ] || args+=(--no-cache)
     [ -z "$4" ] || args+=(-o "type=oci,dest=$temp/$who/out.tar")
+    [ -z "$python" ] || args+=(--registries-conf "$temp/registries.conf")
     # Both go the same way to the program.
     local way=(setpriv --reuid "$who" --regid "$(id -g "$who")" --clear-groups --
         env -u XDG_RUNTIME_DIR HOME="$temp/$who/home" "$temp/program")
@@ -93,6 +108,7 @@ workload() { # NAME CONTEXT COLD ARCHIVE CHANGES
         order=(root "$user")
         [ $((round % 2)) = 0 ] || order=("$user" root)
         for who in "${order[@]}"; do
+            [ "$name" != W6 ] || rm -rf "${temp:?}/$who/store"
             [ -z "$4" ] || { rm -f "$temp/$who/out.tar"; sync -f "$temp"; }
             build "$who" "$context" "$3" "$4"
             [ "$round" = 0 ] || cat "$temp/time" >>"$temp/$name.$who"
@@ -123,6 +139,9 @@ for name in ${workloads//,/ }; do
         W3) workload W3 W2 1 1 1 ;;
         W4) workload W4 W4 1 '' '' ;;
         W5) workload W5 W5 1 '' '' ;;
+        W6) workload W6 W6 1 1 '' ;;
+        W7) workload W7 W7 1 '' '' ;;
         W8) workload W8 W8 1 1 '' ;;
+        W9) workload W9 W9 1 1 '' ;;
     esac
 done
