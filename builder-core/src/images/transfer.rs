@@ -75,15 +75,16 @@ impl Images {
         // A short name may stand for another's.
         let name = found.reference.as_ref().unwrap_or(name);
         let layers = found.layers.iter().zip(&found.config.diff_ids);
-        let fetched = layers.map(|(layer, diff_id)| {
+        let mut fetched = Vec::new();
+        for (layer, diff_id) in layers {
             let found = &found;
-            async move {
+            fetched.push(async move {
                 self.client
                     .fetch_blob(&found.source, layer, blobs, Some(step.progress()))
                     .await?;
                 verify(self.store.clone(), layer.digest, *diff_id).await
-            }
-        });
+            });
+        }
         let fetched: Vec<Result<(), ImagesError>> = futures_util::stream::iter(fetched)
             .buffer_unordered(PARALLEL)
             .collect()

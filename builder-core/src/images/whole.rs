@@ -37,10 +37,12 @@ impl Images {
             Source::Held { .. } | Source::Local { .. } => name,
         };
         let (parts, source) = (&tree.contents.blobs, &tree.source);
-        let fetched = parts.iter().map(|blob| {
-            self.client
-                .fetch_blob(source, blob, blobs, Some(step.progress()))
-        });
+        // A list, and no closure that borrows: else nobody could spawn what pulls.
+        let mut fetched = Vec::with_capacity(parts.len());
+        for blob in parts {
+            let progress = Some(step.progress());
+            fetched.push(self.client.fetch_blob(source, blob, blobs, progress));
+        }
         // What can be had is had: the next pull asks for the rest.
         let fetched: Vec<Result<(), RegistryError>> = futures_util::stream::iter(fetched)
             .buffer_unordered(PARALLEL)

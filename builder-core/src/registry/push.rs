@@ -130,13 +130,15 @@ impl Client {
             mounted: 0,
             there: 0,
         };
-        let sent = contents.blobs.iter().map(|blob| {
+        // A list, and no closure that borrows: else nobody could spawn what pushes.
+        let mut sent = Vec::with_capacity(contents.blobs.len());
+        for blob in &contents.blobs {
             let origins = push
                 .origins
                 .get(&blob.digest)
                 .map_or(&[][..], Vec::as_slice);
-            self.upload(&endpoint, blob, origins, blobs, progress)
-        });
+            sent.push(self.upload(&endpoint, blob, origins, blobs, progress));
+        }
         let mut arrivals = futures_util::stream::iter(sent)
             .buffer_unordered(self.inner.options.parallel_uploads.max(1));
         while let Some(arrival) = arrivals.try_next().await? {

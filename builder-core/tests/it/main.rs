@@ -6,6 +6,7 @@ mod conformance;
 mod cross_checks;
 mod dockerfile_cases;
 mod dockerfile_properties;
+mod embedding;
 mod layers;
 mod meaning;
 mod oci_rules;
