@@ -303,7 +303,7 @@ fn as_oci(blob: &Descriptor) -> Descriptor {
 }
 
 fn key(diff_id: DiffId, how: Compression) -> Digest {
-    Digest::of(format!("compressed/3 {} {how:?}", diff_id.0).as_bytes())
+    Digest::of(format!("compressed/4 {} {how:?}", diff_id.0).as_bytes())
 }
 
 impl Shared {

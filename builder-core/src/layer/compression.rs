@@ -2,7 +2,7 @@
 //!
 //! | media type                    | written as                                        |
 //! |-------------------------------|---------------------------------------------------|
-//! | `...layer.v1.tar+gzip`        | gzip members, see `gzip_member`, level 5 unless told |
+//! | `...layer.v1.tar+gzip`        | gzip members, see `gzip_member`, level 5 unless told, or 2 where that loses little |
 //! | `...layer.v1.tar+zstd`        | zstd frames                                        |
 //! | `...layer.v1.tar`             | as it is                                           |
 //!
@@ -23,7 +23,7 @@ pub const MEDIA_TYPE_GZIP: &str = "application/vnd.oci.image.layer.v1.tar+gzip";
 pub const MEDIA_TYPE_ZSTD: &str = "application/vnd.oci.image.layer.v1.tar+zstd";
 
 /// The level of gzip where the user names none. libdeflate's level 5 is within 3 % of `gzip -6`, in a quarter of its time
-/// (bytes, and seconds of one core; a level named is libdeflate's of that number):
+/// (bytes, and seconds of one core; another level that is named is libdeflate's of that number):
 ///
 /// | what                    | `gzip -6`        | level 6         | level 5         | level 4         |
 /// |-------------------------|-----------------:|----------------:|----------------:|----------------:|

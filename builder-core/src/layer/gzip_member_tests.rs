@@ -188,6 +188,53 @@ fn a_layer_stays_within_3_percent_of_gzip_6_and_what_does_not_shrink_is_stored()
 }
 
 #[test]
+fn a_level_that_gains_little_gives_way_and_one_that_was_asked_for_does_not() {
+    const MIB: usize = 1 << 20;
+    let mut random = Random(11);
+    let mut words = Vec::new();
+    while words.len() < MIB {
+        let word = random.next() >> 52;
+        words.extend_from_slice(format!("w{:x} ", word * word * 7).as_bytes());
+    }
+    words.truncate(MIB);
+    // The same lines come again further on, each a little different: that is what a search finds.
+    let lines: Vec<Vec<u8>> = (0..200).map(|_| random.text(60)).collect();
+    let mut sources = Vec::new();
+    while sources.len() < MIB {
+        let line = &lines[(random.next() >> 32) as usize % lines.len()];
+        let at = (random.next() >> 32) as usize % line.len();
+        sources.extend_from_slice(&line[..at]);
+        sources.push(b'!' + (random.next() >> 58) as u8);
+        sources.extend_from_slice(&line[at..]);
+    }
+    sources.truncate(MIB);
+    for (what, level, input, expected) in [
+        ("words", GZIP_LEVEL, &words[..], Way::Quick),
+        ("words, level 6", 6, &words, Way::AsAsked),
+        ("few words", GZIP_LEVEL, &words[..LEAST - 1], Way::AsAsked),
+        ("lines", GZIP_LEVEL, &sources, Way::AsAsked),
+        ("random", GZIP_LEVEL, &random.bytes(MIB), Way::Store),
+    ] {
+        assert_eq!(GzipEncoder::new(level).way(input), expected, "{what}");
+    }
+    // What the way costs is what the table at the top says.
+    let size = |level| {
+        GzipEncoder::new(level)
+            .encode(&words)
+            .expect("encode")
+            .len()
+    };
+    let mut by_level = Compressor::new(CompressionLvl::new(5).expect("level"));
+    let mut out = vec![0; by_level.gzip_compress_bound(MIB)];
+    let full = by_level.gzip_compress(&words, &mut out).expect("compress");
+    assert!(
+        size(GZIP_LEVEL) * 1000 <= full * 1010,
+        "{} {full}",
+        size(GZIP_LEVEL)
+    );
+}
+
+#[test]
 fn a_thorough_level_compresses_all_there_is() {
     let mut random = Random(3);
     let mut bytes = random.bytes(1 << 20);

@@ -269,7 +269,7 @@ fn coded(input: &ContentDigest, how: Compression) -> ContentDigest {
         Compression::Zstd(level) => (2, level),
     };
     let mut hash = blake3::Hasher::new();
-    hash.update(b"member/3");
+    hash.update(b"member/4");
     hash.update(&[codec, level]);
     hash.update(&input.0);
     ContentDigest(*hash.finalize().as_bytes())
