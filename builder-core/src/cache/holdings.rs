@@ -4,7 +4,7 @@
 //! index.json ─▶ manifests ─▶ configs, layers                       named images: they stay
 //! steps/* ─▶ stacks/* ─▶ blobs and snapshots of the result         a record lasts as long as it is used,
 //! builds/* ─▶ parts ─▶ lists                                       and what it refers to as long as it does
-//! same/*, placed/*, retimed/*, compressed/*, members/*             last as long as their blob
+//! same/*, placed/*, retimed/*, compressed/*, members/*, tar-parts/*  last as long as their blob
 //! ```
 //!
 //! The last use of a thing is its own, or that of the latest that refers to it. So the longest unused things never leave
@@ -27,6 +27,7 @@ use crate::store::{Condemned, Kind, Measured, Size, StoreError, Stored};
 /// Written by `export`: what a layer was once compressed to.
 const COMPRESSED: &str = "compressed";
 const MEMBERS: &str = "members";
+const TAR_PARTS: &str = "tar-parts";
 /// Written by `registry`: what a blob is when it is decompressed.
 const DIFF_IDS: &str = "diff-ids";
 /// Written by `registry`: which repositories have a blob.
@@ -359,7 +360,7 @@ impl Cache {
             Some(placed.first()?.layer.blob.digest)
         });
         // Named by the blob that they are about.
-        for kind in [MEMBERS, DIFF_IDS] {
+        for kind in [MEMBERS, TAR_PARTS, DIFF_IDS] {
             follow(kind, &|web, at| {
                 let (_, hex) = web.things[at].name.split_once('/')?;
                 format!("sha256:{hex}").parse().ok()

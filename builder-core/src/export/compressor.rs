@@ -21,11 +21,13 @@ use std::thread::JoinHandle;
 
 use super::ExportError;
 use super::member_index::MemberIndex;
+use super::tar_index::{self, TarIndex};
 use crate::digest::{DiffId, Digest};
 use crate::image::{Descriptor, media_type};
 use crate::layer::compression::{
     CompressOptions, Compression, LayerBlob, Skip, compress_outlined, compress_with, decompressor,
 };
+use crate::layer::parts::Marked;
 use crate::layer::{LayerError, Outline, Outlined};
 use crate::store::{Follower, RawBlobWriter, Store, StoreError};
 
@@ -167,7 +169,13 @@ impl Compressor {
             compressor: self.clone(),
             followed,
             outline: Some(outline),
+            parts: Vec::new(),
         })
+    }
+
+    /// Returns what the store's uncompressed layers hold, if anything is known of any.
+    pub fn earlier_tars(&self) -> Option<TarIndex> {
+        TarIndex::open(&self.shared.store)
     }
 
     /// Starts to compress a layer that the store has uncompressed, if an output will want it and it is not done yet.
@@ -417,6 +425,8 @@ pub struct LayerWriter {
     followed: Vec<(Compression, Arc<Mutex<Fate>>)>,
     /// Until it is taken, or bytes come without it.
     outline: Option<Outline>,
+    /// What the tar is made of.
+    parts: Vec<Marked>,
 }
 
 impl LayerWriter {
@@ -424,6 +434,11 @@ impl LayerWriter {
     /// be asked for before the first byte.
     pub fn outline(&mut self) -> Outline {
         self.outline.take().unwrap_or_default()
+    }
+
+    /// Says what the tar is made of, for the layers that come after it.
+    pub fn note_parts(&mut self, parts: Vec<Marked>) {
+        self.parts = parts;
     }
 
     /// Puts the layer in its place under `diff_id`, which the caller vouches for; returns its size.
@@ -439,7 +454,11 @@ impl LayerWriter {
                 fate.name = Some(diff_id);
             }
         }
-        self.out.commit_hashed(diff_id.0)
+        let size = self.out.commit_hashed(diff_id.0)?;
+        if !self.parts.is_empty() {
+            tar_index::save(&self.compressor.shared.store, diff_id, &self.parts);
+        }
+        Ok(size)
     }
 }
 

@@ -25,6 +25,7 @@ mod engine;
 mod error;
 mod finished;
 mod member_index;
+mod tar_index;
 mod tree;
 
 #[cfg(test)]
@@ -36,4 +37,5 @@ pub use directory::{oci_directory, save_directory};
 pub use engine::{Connect, Fetch, Loaded, Wire, load_into};
 pub use error::ExportError;
 pub use finished::{Finished, Selection};
+pub use tar_index::TarIndex;
 pub use tree::{Placed, Unset, local_directory, tree_archive};

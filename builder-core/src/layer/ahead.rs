@@ -10,7 +10,7 @@ use rayon::ThreadPool;
 use rayon::prelude::*;
 
 /// Larger files are not read ahead.
-const SMALL_BYTES: u64 = 512 << 10;
+const SMALL_BYTES: u64 = 2 << 20;
 /// So much is read at a time: in bytes, and in files.
 const CHUNK_BYTES: u64 = 2 << 20;
 const CHUNK_FILES: usize = 1024;

@@ -31,9 +31,11 @@ mod error;
 mod gzip_member;
 mod hashed;
 mod header;
+mod headers;
 pub mod listing;
 mod members;
 mod outline;
+pub mod parts;
 mod pax;
 mod reader;
 #[cfg(test)]

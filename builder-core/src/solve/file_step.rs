@@ -168,7 +168,10 @@ fn on_parent(
     change(&mut target, &owners)?;
     let mut out = inputs.compressor.writer(job.leaves())?;
     let outline = out.outline();
-    let (out, written) = target.write(out, outline, clamp)?;
+    let earlier = || inputs.compressor.earlier_tars();
+    let layered = target.write(out, outline, earlier, clamp)?;
+    let (mut out, written) = (layered.out, layered.written);
+    out.note_parts(layered.marks);
     let layer = keep_blob(inputs, out, &written, parent, clamp)?;
     if let Some(key) = placed.filter(|_| tells)
         && let Some(looks) = looks.finish()

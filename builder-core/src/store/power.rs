@@ -153,7 +153,7 @@ impl Store {
                 torn.extend(changed(&place.path(), since));
             }
         }
-        for place in ["files", "members"] {
+        for place in ["files", "members", "tar-parts"] {
             torn.extend(changed(&self.cache_dir().join(place), since));
         }
         let condemned: Vec<Condemned> = torn

@@ -184,8 +184,8 @@ impl Store {
                 "mounts" => found.push((Kind::CacheMount, name(&inner), inner)),
                 "files" => found.push((Kind::FileDigests, name(&inner), inner)),
                 "git" => found.push((Kind::Git, name(&inner), inner)),
-                "members" => {
-                    found.push((Kind::Record, format!("members/{}", name(&inner)), inner));
+                "members" | "tar-parts" => {
+                    found.push((Kind::Record, format!("{kind}/{}", name(&inner)), inner));
                 }
                 _ if name(&inner).len() == 2 && inner.is_dir() => {
                     let records = children(&inner).map_err(at("list", &inner))?;

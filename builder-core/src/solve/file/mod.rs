@@ -14,6 +14,7 @@ mod error;
 mod mode;
 mod owner;
 mod target;
+mod write;
 
 pub(super) use archive::Archives;
 pub(super) use copy::{Found, Source, SourceData, copy, make_directory};

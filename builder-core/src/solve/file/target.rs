@@ -1,19 +1,14 @@
 //! What a step puts on top of its parent's tree, kept in memory until it is written as a layer.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, Read, Write};
-use std::os::unix::fs::FileExt;
 use std::sync::Arc;
 
 use super::FileError;
 use super::error::shown;
-use crate::context::digests::read_whole;
 use crate::context::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, join_path, parent_path};
 use crate::digest::ContentDigest;
-use crate::layer::{
-    Entry, EntryKind, LayerError, Outline, Writer, WriterOptions, Written, order, read_ahead,
-};
+use crate::layer::{Entry, EntryKind};
 
 /// Where a file's bytes come from.
 #[derive(Clone)]
@@ -39,26 +34,36 @@ pub(super) enum Data {
 }
 
 impl Data {
-    /// What a file of a tree is known to hold.
-    fn content(&self) -> Option<&ContentDigest> {
+    /// What a file of a tree is expected to hold still.
+    pub(super) fn expected(&self) -> Option<&ContentDigest> {
         match self {
             Data::Tree { content, .. } => content.as_ref(),
             _ => None,
         }
     }
+
+    /// What it is, as far as that is known without reading.
+    pub(super) fn known(&self) -> Option<ContentDigest> {
+        match self {
+            Data::Tree { content, .. } => *content,
+            Data::Hashed { content, .. } => Some(*content),
+            Data::Bytes(bytes) => Some(ContentDigest::of(bytes)),
+            Data::None | Data::Spool { .. } => None,
+        }
+    }
 }
 
-struct Put {
-    entry: Entry,
-    data: Data,
+pub(super) struct Put {
+    pub(super) entry: Entry,
+    pub(super) data: Data,
     /// The parent's tree has something else than a directory here: what is below there does not count.
     hides: bool,
 }
 
 /// The parent's tree with the step's changes.
 pub(in crate::solve) struct Target {
-    below: Option<Arc<dyn Tree>>,
-    puts: BTreeMap<Vec<u8>, Put>,
+    pub(super) below: Option<Arc<dyn Tree>>,
+    pub(super) puts: BTreeMap<Vec<u8>, Put>,
     hiding: bool,
     /// Times of directories that are made, in seconds.
     now: i64,
@@ -194,119 +199,6 @@ impl Target {
         }
         Ok(at)
     }
-
-    /// Writes all that was put, with the directories that lead there, as one layer.
-    pub(in crate::solve) fn write<W: Write>(
-        self,
-        out: W,
-        outline: Outline,
-        clamp_mtime: Option<i64>,
-    ) -> Result<(W, Written), FileError> {
-        let mut parents: BTreeSet<Vec<u8>> = BTreeSet::new();
-        for path in self.puts.keys() {
-            let mut parent = parent_path(path);
-            while !parent.is_empty()
-                && !self.puts.contains_key(parent)
-                && parents.insert(parent.to_vec())
-            {
-                parent = parent_path(parent);
-            }
-        }
-        let mut all: Vec<(Entry, Data)> = Vec::with_capacity(self.puts.len() + parents.len());
-        for path in parents {
-            if let Some(below) = &self.below
-                && let Some(node) = below.lookup(&path)?
-            {
-                let xattrs = below.xattrs(&node)?;
-                all.push((directory(&node, xattrs), Data::None));
-            }
-        }
-        all.extend(self.puts.into_values().map(|put| (put.entry, put.data)));
-        all.sort_by(|(a, _), (b, _)| order(a, b));
-        first_name_has_the_data(&mut all);
-        let mut writer = Writer::outlined(out, WriterOptions { clamp_mtime }, outline);
-        let size = |(entry, data): &(Entry, Data)| match data {
-            Data::Tree { .. } => entry.size(),
-            _ => 0,
-        };
-        let read = |(_, data): &(Entry, Data)| match data {
-            Data::Tree { tree, node, .. } => read_whole(tree.as_ref(), node),
-            _ => Ok((Vec::new(), ContentDigest::of(b""))),
-        };
-        read_ahead(&all, size, read, |(entry, data), ahead| match ahead {
-            Some(read) => {
-                let (bytes, found) = read?;
-                if data.content().is_some_and(|known| *known != found) {
-                    let path = shown(&entry.path);
-                    return Err(LayerError::Rewritten { path }.into());
-                }
-                Ok::<_, FileError>(writer.append_hashed(entry, &bytes, &found)?)
-            }
-            None => append(&mut writer, entry, data),
-        })?;
-        Ok(writer.finish()?)
-    }
-}
-
-/// Writes one entry, reading its data now.
-fn append<W: Write>(writer: &mut Writer<W>, entry: &Entry, data: &Data) -> Result<(), FileError> {
-    match data {
-        Data::None => writer.append(entry, &mut io::empty())?,
-        Data::Bytes(bytes) => writer.append(entry, &mut &bytes[..])?,
-        Data::Hashed { bytes, content } => writer.append_hashed(entry, bytes, content)?,
-        Data::Tree {
-            tree,
-            node,
-            content,
-        } => {
-            let mut file = tree.open(node)?;
-            match content {
-                Some(content) => writer.append_expected(entry, &mut file, content)?,
-                None => writer.append(entry, &mut file)?,
-            }
-        }
-        Data::Spool { file, offset } => {
-            let mut piece = Piece {
-                file,
-                at: *offset,
-                left: entry.size(),
-            };
-            writer.append(entry, &mut piece)?;
-        }
-    }
-    Ok(())
-}
-
-/// In a layer a link comes after what it links to: of the names of a file, the first in order gets the data.
-fn first_name_has_the_data(all: &mut [(Entry, Data)]) {
-    let places: BTreeMap<Vec<u8>, usize> = all
-        .iter()
-        .enumerate()
-        .map(|(at, (entry, _))| (entry.path.clone(), at))
-        .collect();
-    for at in 0..all.len() {
-        let EntryKind::Hardlink { target } = &all[at].0.kind else {
-            continue;
-        };
-        let Some(&holder) = places.get(target) else {
-            continue;
-        };
-        if holder < at {
-            // The data may have moved to an earlier name since.
-            if let EntryKind::Hardlink { target } = all[holder].0.kind.clone() {
-                all[at].0.kind = EntryKind::Hardlink { target };
-            }
-            continue;
-        }
-        let here = all[at].0.path.clone();
-        let kind = std::mem::replace(
-            &mut all[holder].0.kind,
-            EntryKind::Hardlink { target: here },
-        );
-        all[at].0.kind = kind;
-        let data = std::mem::replace(&mut all[holder].1, Data::None);
-        all[at].1 = data;
-    }
 }
 
 /// Takes a file of the parent's tree into the layer.
@@ -335,22 +227,6 @@ fn carried(tree: Arc<dyn Tree>, node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>)
     (entry, data)
 }
 
-struct Piece<'a> {
-    file: &'a File,
-    at: u64,
-    left: u64,
-}
-
-impl Read for Piece<'_> {
-    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
-        let max = usize::try_from(self.left).map_or(buf.len(), |left| left.min(buf.len()));
-        let n = self.file.read_at(&mut buf[..max], self.at)?;
-        self.at += n as u64;
-        self.left -= n as u64;
-        Ok(n)
-    }
-}
-
 /// Returns the parts of a path, last first.
 fn parts(path: &[u8]) -> Vec<Vec<u8>> {
     path.split(|&b| b == b'/')
@@ -360,7 +236,7 @@ fn parts(path: &[u8]) -> Vec<Vec<u8>> {
         .collect()
 }
 
-fn directory(node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Entry {
+pub(super) fn directory(node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Entry {
     Entry {
         path: node.path.clone(),
         kind: EntryKind::Directory,
