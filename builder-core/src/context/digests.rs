@@ -16,7 +16,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use rayon::prelude::*;
 
 use super::remembered::Remembered;
-use super::{ContextError, Node, NodeKind, Stamp, Tree, Xattrs};
+use super::{ContextError, Node, NodeKind, Stamp, Tree, Xattrs, pieces};
 use crate::digest::ContentDigest;
 use crate::layer::readers;
 
@@ -110,6 +110,9 @@ impl DigestCache {
         };
         let missing: Vec<usize> = (0..nodes.len()).filter(|&at| out[at].is_none()).collect();
         let looked_at = now_ns();
+        // Where there are more, each has a core to itself.
+        let is_large = |at: &&usize| nodes[**at].stamp.size >= pieces::LEAST;
+        let few_large = missing.iter().filter(is_large).count() <= rayon::current_num_threads();
         let readers = if missing.len() < MANY_FILES {
             None
         } else {
@@ -120,7 +123,7 @@ impl DigestCache {
                 .into_par_iter()
                 .map_init(
                     || vec![0; READ_BYTES],
-                    |buffer, at| Ok((at, self.read_facts(tree, nodes[at], buffer)?)),
+                    |buffer, at| Ok((at, self.read_facts(tree, nodes[at], buffer, few_large)?)),
                 )
                 .collect::<Result<Vec<(usize, Facts)>, ContextError>>()
         };
@@ -156,6 +159,7 @@ impl DigestCache {
         tree: &dyn Tree,
         node: &Node,
         buffer: &mut [u8],
+        few_large: bool,
     ) -> Result<Facts, ContextError> {
         if node.kind != NodeKind::File {
             let xattrs = tree.xattrs(node)?;
@@ -165,8 +169,14 @@ impl DigestCache {
             });
         }
         let (mut file, xattrs) = tree.open_with_xattrs(node)?;
-        let content = Some(hash_file(&mut file, node, buffer)?);
         let size = node.stamp.size;
+        let content = match few_large && size >= pieces::LEAST {
+            true => pieces::hash_pieces(&file, size)
+                .map_err(|error| ContextError::io(&node.path, error))?
+                .ok_or_else(|| changed(node))?,
+            false => hash_file(&mut file, node, buffer)?,
+        };
+        let content = Some(content);
         let taken = (size < KEPT_FILE_BYTES).then(|| {
             let take = |room: u64| room.checked_sub(size);
             let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);

@@ -15,6 +15,7 @@ mod error;
 mod glob;
 pub mod ignore;
 mod local;
+mod pieces;
 mod remembered;
 mod resolve;
 mod rooted;
