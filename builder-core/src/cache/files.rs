@@ -121,16 +121,20 @@ impl FileList {
         ContentDigest::of(&self.body)
     }
 
-    /// Returns the list as bytes, for keeping it.
-    pub fn to_bytes(&self) -> Vec<u8> {
-        let mut out = Vec::with_capacity(self.body.len() + 64);
-        out.extend_from_slice(&(self.places.len() as u32).to_le_bytes());
+    /// Returns the list as bytes, for keeping it, in two parts: the second is not copied.
+    pub fn to_parts(&self) -> (Vec<u8>, &[u8]) {
+        let mut head = (self.places.len() as u32).to_le_bytes().to_vec();
         for (at, below) in &self.places {
-            out.extend_from_slice(&(*at as u64).to_le_bytes());
-            sized(&mut out, below);
+            head.extend_from_slice(&(*at as u64).to_le_bytes());
+            sized(&mut head, below);
         }
-        out.extend_from_slice(&self.body);
-        out
+        (head, &self.body)
+    }
+
+    /// Returns the list as bytes.
+    pub fn to_bytes(&self) -> Vec<u8> {
+        let (head, body) = self.to_parts();
+        [&head[..], body].concat()
     }
 
     /// Reads what [`FileList::to_bytes`] returned; `None` where it is something else.

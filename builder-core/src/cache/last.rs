@@ -252,10 +252,12 @@ impl Cache {
         }
         let mut lists = Vec::new();
         for (name, list) in &key.parts.lists {
-            let bytes = list.to_bytes();
-            let digest = Digest::from_bytes(ContentDigest::of(&bytes).0);
+            let (head, body) = list.to_parts();
+            let mut hash = blake3::Hasher::new();
+            hash.update(&head).update(body);
+            let digest = Digest::from_bytes(*hash.finalize().as_bytes());
             if records.used(LISTS, &digest).is_none() {
-                records.put_bytes(LISTS, &digest, &bytes)?;
+                records.put_parts(LISTS, &digest, &[&head, body])?;
             }
             lists.push((name.clone(), digest));
         }

@@ -5,7 +5,7 @@
 //! file was older than the clock's grain when it was looked at: a write within the same tick would leave the same stamp.
 //! The file is in the order of a walk (`remembered`), so that to ask for a whole tree is to go through both once.
 
-use std::collections::BTreeMap;
+use std::cell::LazyCell;
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -15,8 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
-use super::remembered::Remembered;
-use super::{ContextError, Node, NodeKind, Stamp, Tree, Xattrs, pieces};
+use super::remembered::{Learned, Remembered};
+use super::{ContextError, Node, NodeKind, Tree, Xattrs, pieces};
 use crate::digest::ContentDigest;
 use crate::layer::readers;
 
@@ -38,6 +38,10 @@ const CHUNK: usize = 2048;
 const KEPT_FILE_BYTES: u64 = 64 << 10;
 const KEPT_BYTES: u64 = 64 << 20;
 const READ_BYTES: usize = 128 << 10;
+/// So many files are looked for and read before the next.
+const BATCH: usize = 32 << 10;
+/// What a file's bytes take besides.
+const BESIDE_BYTES: u64 = 32;
 /// From so many files on, more threads than there are cores read them.
 const MANY_FILES: usize = 256;
 
@@ -45,10 +49,12 @@ const MANY_FILES: usize = 256;
 #[derive(Debug)]
 pub struct DigestCache {
     path: Option<PathBuf>,
-    /// What was known before this build.
-    before: Remembered,
+    /// What the file holds; `None`: it is to be read when somebody asks.
+    before: Mutex<Option<Arc<Remembered>>>,
+    /// What was remembered before does not count.
+    is_anew: bool,
     /// What this build learned.
-    learned: Mutex<BTreeMap<Vec<u8>, (Stamp, Facts)>>,
+    learned: Mutex<Learned>,
     /// Bytes of files that may still be kept.
     room: AtomicU64,
     /// What was remembered has proved wrong.
@@ -58,28 +64,33 @@ pub struct DigestCache {
 impl DigestCache {
     /// Reads the cache at `path`; what is not there or not whole is empty.
     pub fn load(path: &Path) -> Self {
-        let before = fs::read(path).ok().and_then(Remembered::from_bytes);
-        Self::with(Some(path), before.unwrap_or_default())
+        Self::with(Some(path), read_file(path), false)
     }
 
     /// Takes nothing for known, and remembers at `path`.
     pub fn anew(path: &Path) -> Self {
-        Self::with(Some(path), Remembered::default())
+        Self::with(Some(path), Remembered::default(), true)
     }
 
     /// Remembers nothing beyond itself.
     pub fn in_memory() -> Self {
-        Self::with(None, Remembered::default())
+        Self::with(None, Remembered::default(), true)
     }
 
-    fn with(path: Option<&Path>, before: Remembered) -> Self {
+    fn with(path: Option<&Path>, before: Remembered, is_anew: bool) -> Self {
         DigestCache {
             path: path.map(Path::to_owned),
-            before,
+            before: Mutex::new(Some(Arc::new(before))),
+            is_anew,
             learned: Mutex::default(),
             room: AtomicU64::new(KEPT_BYTES),
             is_wrong: AtomicBool::new(false),
         }
+    }
+
+    fn before(&self) -> Arc<Remembered> {
+        let read = || Arc::new(self.path.as_deref().map(read_file).unwrap_or_default());
+        lock(&self.before).get_or_insert_with(read).clone()
     }
 
     /// Forgets all: a file holds other bytes than its stamp told. A page that is mapped and dirty changes without a word.
@@ -91,67 +102,66 @@ impl DigestCache {
         }
     }
 
-    /// Returns the facts of each of `nodes`, in order, reading (on all cores) only what is not known.
+    /// Returns the facts of each of `nodes`, in order and in batches, reading (on all cores) only what is not known.
     ///
     /// # Errors
     /// The first file that cannot be read.
-    pub fn facts(&self, tree: &dyn Tree, nodes: &[&Node]) -> Result<Vec<Facts>, ContextError> {
-        let mut out: Vec<Option<Facts>> = {
-            let learned = lock(&self.learned);
-            let known = |chunk: &[&Node]| {
-                let mut before = self.before.reader();
-                let known = chunk.iter().map(|node| match learned.get(&node.path) {
-                    Some((stamp, facts)) => (*stamp == node.stamp).then(|| facts.clone()),
-                    None => before.facts(&node.path, &node.stamp),
-                });
-                known.collect::<Vec<_>>()
+    pub fn facts(&self, tree: &dyn Tree, nodes: &[&Node]) -> Result<Vec<Vec<Facts>>, ContextError> {
+        let before = self.before();
+        let mut out = Vec::new();
+        let mut rows = Remembered::default();
+        let readers = LazyCell::new(readers);
+        // What one batch needs on the way is given back before the next.
+        for batch in nodes.chunks(BATCH) {
+            let mut facts = self.known(&before, batch);
+            let missing: Vec<usize> = (0..batch.len()).filter(|&at| facts[at].is_none()).collect();
+            let looked_at = now_ns();
+            // Where there are more, each has a core to itself.
+            let is_large = |at: &&usize| batch[**at].stamp.size >= pieces::LEAST;
+            let few_large = missing.iter().filter(is_large).count() <= rayon::current_num_threads();
+            let read = || {
+                missing
+                    .par_iter()
+                    .map_init(
+                        || vec![0; READ_BYTES],
+                        |buffer, &at| self.read_facts(tree, batch[at], buffer, few_large),
+                    )
+                    .collect::<Result<Vec<Facts>, ContextError>>()
             };
-            nodes.par_chunks(CHUNK).flat_map_iter(known).collect()
-        };
-        let missing: Vec<usize> = (0..nodes.len()).filter(|&at| out[at].is_none()).collect();
-        let looked_at = now_ns();
-        // Where there are more, each has a core to itself.
-        let is_large = |at: &&usize| nodes[**at].stamp.size >= pieces::LEAST;
-        let few_large = missing.iter().filter(is_large).count() <= rayon::current_num_threads();
-        let readers = if missing.len() < MANY_FILES {
-            None
-        } else {
-            readers()
-        };
-        let read = || {
-            missing
-                .into_par_iter()
-                .map_init(
-                    || vec![0; READ_BYTES],
-                    |buffer, at| Ok((at, self.read_facts(tree, nodes[at], buffer, few_large)?)),
-                )
-                .collect::<Result<Vec<(usize, Facts)>, ContextError>>()
-        };
-        let fresh = match readers {
-            Some(readers) => readers.install(read),
-            None => read(),
-        }?;
-        if !fresh.is_empty() {
-            let mut learned = lock(&self.learned);
-            for (at, facts) in fresh {
-                let node = nodes[at];
-                let youngest = node.stamp.mtime_ns.max(node.stamp.ctime_ns);
-                if youngest.saturating_add(GRAIN_NS) < looked_at {
-                    let bytes = None;
-                    let Facts {
-                        content, xattrs, ..
-                    } = facts.clone();
-                    let facts = Facts {
-                        content,
-                        xattrs,
-                        bytes,
-                    };
-                    learned.insert(node.path.clone(), (node.stamp, facts));
+            let fresh = match missing.len() < MANY_FILES {
+                true => read(),
+                false => match &*readers {
+                    Some(readers) => readers.install(read),
+                    None => read(),
+                },
+            }?;
+            for (&at, fresh) in missing.iter().zip(fresh) {
+                let Node { path, stamp, .. } = batch[at];
+                let youngest = stamp.mtime_ns.max(stamp.ctime_ns);
+                let is_trusted = youngest.saturating_add(GRAIN_NS) < looked_at;
+                let is_row = nodes.len() >= MANY_FILES;
+                if is_trusted && !(is_row && rows.push(path, stamp, &fresh)) {
+                    lock(&self.learned).add(path, stamp, &fresh);
                 }
-                out[at] = Some(facts);
+                facts[at] = Some(fresh);
             }
+            out.push(facts.into_iter().flatten().collect());
         }
-        Ok(out.into_iter().flatten().collect())
+        lock(&self.learned).add_many(rows);
+        Ok(out)
+    }
+
+    fn known(&self, before: &Remembered, nodes: &[&Node]) -> Vec<Option<Facts>> {
+        let learned = lock(&self.learned);
+        let known = |chunk: &[&Node]| {
+            let (mut learned, mut before) = (learned.reader(), before.reader());
+            let known = chunk.iter().map(|Node { path, stamp, .. }| {
+                let known = learned.facts(path, stamp);
+                known.or_else(|| before.facts(path, stamp))
+            });
+            known.collect::<Vec<_>>()
+        };
+        nodes.par_chunks(CHUNK).flat_map_iter(known).collect()
     }
 
     fn read_facts(
@@ -178,7 +188,7 @@ impl DigestCache {
         };
         let content = Some(content);
         let taken = (size < KEPT_FILE_BYTES).then(|| {
-            let take = |room: u64| room.checked_sub(size);
+            let take = |room: u64| room.checked_sub(size + BESIDE_BYTES);
             let (set, get) = (Ordering::Relaxed, Ordering::Relaxed);
             self.room.fetch_update(set, get, take)
         });
@@ -193,27 +203,41 @@ impl DigestCache {
         })
     }
 
-    /// Writes the cache back, if it has anything new. `present` says whether a path is still there.
+    /// Writes the cache back, if it has anything new, and lets go of what it holds: who asks for more reads it again.
+    /// `present` says whether a path is still there.
     ///
     /// # Errors
     /// Where the file cannot be written.
     pub fn save(&self, tmp_dir: &Path, present: &dyn Fn(&[u8]) -> bool) -> io::Result<()> {
-        let learned = lock(&self.learned);
+        let mut learned = lock(&self.learned);
         let Some(path) = &self.path else {
             return Ok(());
         };
-        if learned.is_empty() || self.is_wrong.load(Ordering::Relaxed) {
+        if self.is_wrong.load(Ordering::Relaxed) {
             return Ok(());
         }
-        let bytes = self.before.with(&learned, present);
-        if let Some(parent) = path.parent() {
-            fs::create_dir_all(parent)?;
+        if learned.is_new {
+            let before = self.before();
+            if let Some(parent) = path.parent() {
+                fs::create_dir_all(parent)?;
+            }
+            let mut file = tempfile::NamedTempFile::new_in(tmp_dir)?;
+            learned.write(&before, present, &mut file)?;
+            file.persist(path).map_err(|error| error.error)?;
+            learned.is_new = false;
         }
-        let mut file = tempfile::NamedTempFile::new_in(tmp_dir)?;
-        io::Write::write_all(&mut file, &bytes)?;
-        file.persist(path).map_err(|error| error.error)?;
+        // By then another build may have written what this one is not to believe.
+        if !self.is_anew {
+            *learned = Learned::default();
+            *lock(&self.before) = None;
+        }
         Ok(())
     }
+}
+
+fn read_file(path: &Path) -> Remembered {
+    let before = fs::read(path).ok().and_then(Remembered::from_bytes);
+    before.unwrap_or_default()
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {

@@ -312,7 +312,7 @@ struct Ahead {
 /// A directory's nodes.
 struct Listed {
     path: Vec<u8>,
-    nodes: Vec<Node>,
+    nodes: Arc<[Node]>,
     inside: Vec<Ahead>,
     ignored_inside: BTreeSet<Vec<u8>>,
     left_out: Vec<Vec<u8>>,
@@ -352,17 +352,16 @@ impl Walk<'_> {
                 inside: _,
             } = listed;
             if !ignored_inside.is_empty() {
-                nodes.retain(|node| {
-                    let kept = !ignored_inside.contains(&node.path) || out.contains_key(&node.path);
-                    if !kept {
-                        left_out.push(node.path.clone());
-                    }
-                    kept
-                });
+                let is_kept = |node: &&Node| {
+                    !ignored_inside.contains(&node.path) || out.contains_key(&node.path)
+                };
+                let gone = nodes.iter().filter(|node| !is_kept(node));
+                left_out.extend(gone.map(|node| node.path.clone()));
+                nodes = nodes.iter().filter(is_kept).cloned().collect();
             }
             // Of a directory that is not kept, only itself is told, by the one above.
             if !ignored || !nodes.is_empty() {
-                out.insert(path, Arc::from(nodes));
+                out.insert(path, nodes);
                 all_left_out.extend(left_out);
             }
         }
@@ -379,19 +378,20 @@ impl Walk<'_> {
             ignored,
         } = directory;
         let mut listed = Listed {
-            nodes: Vec::new(),
+            nodes: Arc::default(),
             inside: Vec::new(),
             ignored_inside: BTreeSet::new(),
             left_out: Vec::new(),
             ignored,
             path,
         };
-        for node in self.disk.list(&listed.path)? {
+        let mut nodes = self.disk.list(&listed.path)?;
+        nodes.retain_mut(|node| {
             let inode = (node.stamp.device, node.stamp.inode);
             let is_dir = node.kind.is_dir();
             if is_dir && self.leave_out == Some(inode) {
-                listed.left_out.push(node.path);
-                continue;
+                listed.left_out.push(std::mem::take(&mut node.path));
+                return false;
             }
             let (ignored, state, enter) = match self.patterns {
                 None => (false, ParentMatch::default(), true),
@@ -411,12 +411,14 @@ impl Walk<'_> {
             if is_dir && ignored {
                 listed.ignored_inside.insert(node.path.clone());
             }
-            if !ignored || is_dir {
-                listed.nodes.push(node);
-            } else {
-                listed.left_out.push(node.path);
+            let is_listed = !ignored || is_dir;
+            if !is_listed {
+                listed.left_out.push(std::mem::take(&mut node.path));
             }
-        }
+            is_listed
+        });
+        // Shared from here on, and as long as it is: there may be very many.
+        listed.nodes = Arc::from(nodes);
         Ok(listed)
     }
 }

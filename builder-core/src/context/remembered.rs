@@ -9,6 +9,8 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::io::{self, Write};
 
 use rayon::prelude::*;
 
@@ -45,35 +47,36 @@ impl Remembered {
         Some(Remembered { bytes, starts })
     }
 
-    /// Returns the bytes of these entries where they are still `present`, and of `learned`, which count before them.
-    pub(super) fn with(
-        &self,
-        learned: &BTreeMap<Vec<u8>, (Stamp, Facts)>,
-        present: &dyn Fn(&[u8]) -> bool,
-    ) -> Vec<u8> {
-        let mut news: Vec<(&[u8], &(Stamp, Facts))> =
-            learned.iter().map(|(path, it)| (&path[..], it)).collect();
-        news.retain(|(path, _)| present(path));
-        news.sort_by(|(a, _), (b, _)| walk_order(a, b));
-        let mut news = news.into_iter().peekable();
-        let mut out = Vec::with_capacity(self.bytes.len() + MAGIC.len() + SUM_BYTES);
-        out.extend_from_slice(MAGIC);
-        for at in 0..self.starts.len() {
-            let path = self.path(at);
-            while let Some((new, known)) = news.next_if(|it| walk_order(it.0, path).is_lt()) {
-                put(&mut out, new, known);
-            }
-            let replaced = news.peek().is_some_and(|it| it.0 == path);
-            if !replaced && present(path) {
-                sized(&mut out, self.entry(at));
-            }
+    /// Adds an entry that comes after all others in the order of a walk; false: it does not, and is not added.
+    pub(super) fn push(&mut self, path: &[u8], stamp: &Stamp, facts: &Facts) -> bool {
+        if self
+            .last()
+            .is_some_and(|last| !walk_order(last, path).is_lt())
+        {
+            return false;
         }
-        for (new, known) in news {
-            put(&mut out, new, known);
+        self.starts.push(self.bytes.len());
+        put(&mut self.bytes, path, stamp, facts);
+        true
+    }
+
+    /// Takes in entries that come after all others; false: they do not.
+    fn append(&mut self, other: &Remembered) -> bool {
+        if let (Some(last), Some(first)) =
+            (self.last(), other.starts.first().map(|_| other.path(0)))
+            && !walk_order(last, first).is_lt()
+        {
+            return false;
         }
-        let sum = sum(&out);
-        out.extend_from_slice(&sum);
-        out
+        for at in 0..other.starts.len() {
+            self.starts.push(self.bytes.len());
+            sized(&mut self.bytes, other.entry(at));
+        }
+        true
+    }
+
+    fn last(&self) -> Option<&[u8]> {
+        Some(self.path(self.starts.len().checked_sub(1)?))
     }
 
     /// Starts to look paths up.
@@ -88,6 +91,181 @@ impl Remembered {
 
     fn path(&self, at: usize) -> &[u8] {
         take_sized(&mut self.entry(at)).unwrap_or_default()
+    }
+}
+
+/// Calls `each` with the entries of all `sources` in the order of a walk; of those of one path with that of the first source.
+fn merge<E>(
+    sources: &[&Remembered],
+    mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<(), E> {
+    let mut next = vec![0; sources.len()];
+    let head = |source: usize, next: &[usize]| {
+        let of: &Remembered = sources[source];
+        (next[source] < of.starts.len()).then(|| of.path(next[source]))
+    };
+    loop {
+        let heads = (0..sources.len()).filter_map(|source| Some((source, head(source, &next)?)));
+        // Of equal ones the first.
+        let Some((first, path)) = heads.min_by(|(_, a), (_, b)| walk_order(a, b)) else {
+            return Ok(());
+        };
+        each(path, sources[first].entry(next[first]))?;
+        for source in first..sources.len() {
+            if head(source, &next) == Some(path) {
+                next[source] += 1;
+            }
+        }
+    }
+}
+
+/// Writes what [`Remembered::from_bytes`] takes: the entries of all `sources` that are still `present`; of those of one path
+/// that of the first source.
+pub(super) fn write(
+    sources: &[&Remembered],
+    present: &dyn Fn(&[u8]) -> bool,
+    out: &mut dyn Write,
+) -> io::Result<()> {
+    let mut out = Summed {
+        out,
+        part: MAGIC.to_vec(),
+        sums: Vec::new(),
+    };
+    merge(sources, |path, entry| {
+        if !present(path) {
+            return Ok(());
+        }
+        out.put(&(entry.len() as u32).to_le_bytes())?;
+        out.put(entry)
+    })?;
+    out.end_part()?;
+    let sum = ContentDigest::of(&out.sums).0;
+    out.out.write_all(&sum)
+}
+
+/// Writes in parts, and sums each: see [`sum`].
+struct Summed<'a> {
+    out: &'a mut dyn Write,
+    part: Vec<u8>,
+    sums: Vec<u8>,
+}
+
+impl Summed<'_> {
+    fn put(&mut self, mut bytes: &[u8]) -> io::Result<()> {
+        while !bytes.is_empty() {
+            let room = SUMMED_BYTES - self.part.len();
+            let (now, later) = bytes.split_at(room.min(bytes.len()));
+            self.part.extend_from_slice(now);
+            bytes = later;
+            if self.part.len() == SUMMED_BYTES {
+                self.end_part()?;
+            }
+        }
+        Ok(())
+    }
+
+    fn end_part(&mut self) -> io::Result<()> {
+        if !self.part.is_empty() {
+            self.sums
+                .extend_from_slice(&ContentDigest::of(&self.part).0);
+            self.out.write_all(&self.part)?;
+            self.part.clear();
+        }
+        Ok(())
+    }
+}
+
+/// What a build learns: of few files by path, of many as they will be written.
+#[derive(Debug, Default)]
+pub(super) struct Learned {
+    few: BTreeMap<Vec<u8>, (Stamp, Facts)>,
+    /// The newest last.
+    many: Vec<Remembered>,
+    /// There is something that was not written yet.
+    pub(super) is_new: bool,
+}
+
+/// Where each of so many has been looked in, they are made one.
+const MOST: usize = 16;
+
+impl Learned {
+    pub(super) fn add(&mut self, path: &[u8], stamp: &Stamp, facts: &Facts) {
+        let Facts {
+            content, xattrs, ..
+        } = facts;
+        let facts = Facts {
+            content: *content,
+            xattrs: xattrs.clone(),
+            bytes: None,
+        };
+        self.few.insert(path.to_vec(), (*stamp, facts));
+        self.is_new = true;
+    }
+
+    pub(super) fn add_many(&mut self, many: Remembered) {
+        if many.starts.is_empty() {
+            return;
+        }
+        self.is_new = true;
+        if self.many.last_mut().is_some_and(|it| it.append(&many)) {
+            return;
+        }
+        self.many.push(many);
+        if self.many.len() > MOST {
+            let mut one = Remembered::default();
+            let sources: Vec<&Remembered> = self.many.iter().rev().collect();
+            let Ok(()) = merge::<Infallible>(&sources, |_, entry| {
+                one.starts.push(one.bytes.len());
+                sized(&mut one.bytes, entry);
+                Ok(())
+            });
+            self.many = vec![one];
+        }
+    }
+
+    /// Starts to look paths up.
+    pub(super) fn reader(&self) -> LearnedReader<'_> {
+        LearnedReader {
+            few: &self.few,
+            many: self.many.iter().rev().map(Remembered::reader).collect(),
+        }
+    }
+
+    /// Writes all that was learned, with what was known `before`: see [`write`].
+    pub(super) fn write(
+        &self,
+        before: &Remembered,
+        present: &dyn Fn(&[u8]) -> bool,
+        out: &mut dyn Write,
+    ) -> io::Result<()> {
+        let mut few: Vec<_> = self.few.iter().collect();
+        few.sort_by(|(a, _), (b, _)| walk_order(a, b));
+        let mut sorted = Remembered::default();
+        for (path, (stamp, facts)) in few {
+            sorted.push(path, stamp, facts);
+        }
+        let many = self.many.iter().rev();
+        let sources: Vec<&Remembered> = [&sorted].into_iter().chain(many).chain([before]).collect();
+        write(&sources, present, out)
+    }
+}
+
+/// Looks up what was learned.
+#[derive(Debug)]
+pub(super) struct LearnedReader<'a> {
+    few: &'a BTreeMap<Vec<u8>, (Stamp, Facts)>,
+    many: Vec<Reader<'a>>,
+}
+
+impl LearnedReader<'_> {
+    /// Returns the facts of the file at `path`, if they were learned with this `stamp`.
+    pub(super) fn facts(&mut self, path: &[u8], stamp: &Stamp) -> Option<Facts> {
+        if let Some((known, facts)) = self.few.get(path)
+            && known == stamp
+        {
+            return Some(facts.clone());
+        }
+        self.many.iter_mut().find_map(|it| it.facts(path, stamp))
     }
 }
 
@@ -141,7 +319,7 @@ fn sum(bytes: &[u8]) -> [u8; SUM_BYTES] {
     ContentDigest::of(&parts.concat()).0
 }
 
-fn put(out: &mut Vec<u8>, path: &[u8], (stamp, facts): &(Stamp, Facts)) {
+fn put(out: &mut Vec<u8>, path: &[u8], stamp: &Stamp, facts: &Facts) {
     let begin = out.len();
     out.extend_from_slice(&[0; 4]);
     sized(out, path);
@@ -243,10 +421,19 @@ mod tests {
     const PATHS: [&str; 9] = ["a", "a/b", "a/b/c", "a-b", "a.b", "a.b/c", "ab", "b", "b/a"];
 
     fn of(paths: &[(&str, u64)], earlier: &Remembered) -> Vec<u8> {
-        let learned = paths
-            .iter()
-            .map(|(path, seed)| (path.as_bytes().to_vec(), known(*seed)));
-        earlier.with(&learned.collect(), &|path| path != b"gone")
+        let mut learned = Learned::default();
+        for (path, seed) in paths {
+            let (stamp, facts) = known(*seed);
+            learned.add(path.as_bytes(), &stamp, &facts);
+        }
+        written(&learned, earlier)
+    }
+
+    fn written(learned: &Learned, earlier: &Remembered) -> Vec<u8> {
+        let mut out = Vec::new();
+        let present = |path: &[u8]| path != b"gone";
+        learned.write(earlier, &present, &mut out).expect("write");
+        out
     }
 
     #[test]
@@ -276,6 +463,44 @@ mod tests {
                 assert_eq!(reader.facts(b"gone", &stamp), None);
             }
         }
+    }
+
+    #[test]
+    fn what_is_learned_in_rows_is_as_if_it_were_learned_one_by_one() {
+        let name = |group: u64, at: u64| format!("d{:02}/f{at:04}", 39 - group);
+        let (mut rows, mut single) = (Learned::default(), Learned::default());
+        for group in 0..40 {
+            let mut row = Remembered::default();
+            for at in 0..1000 {
+                let (stamp, facts) = known(group * 1000 + at);
+                let path = name(group, at);
+                assert!(row.push(path.as_bytes(), &stamp, &facts));
+                assert!(!row.push(b"a", &stamp, &facts), "not in order");
+                single.add(path.as_bytes(), &stamp, &facts);
+            }
+            rows.add_many(row);
+            assert!(rows.many.len() <= MOST);
+        }
+        // The newest counts.
+        let (stamp, facts) = known(1);
+        let mut row = Remembered::default();
+        assert!(row.push(b"d00/f0000", &stamp, &facts));
+        rows.add_many(row);
+        single.add(b"d00/f0000", &stamp, &facts);
+        let mut reader = rows.reader();
+        assert_eq!(reader.facts(b"d00/f0000", &stamp), Some(facts));
+        let (stamp, facts) = known(39_999);
+        let last = name(39, 999);
+        assert_eq!(reader.facts(last.as_bytes(), &stamp), Some(facts));
+        let before = of(
+            &[("b", 1), ("d00/f0000", 7), ("z", 3)],
+            &Remembered::default(),
+        );
+        let before = Remembered::from_bytes(before).expect("whole");
+        let bytes = written(&rows, &before);
+        assert!(bytes == written(&single, &before));
+        let all = Remembered::from_bytes(bytes).expect("whole");
+        assert_eq!(all.starts.len(), 40_002);
     }
 
     #[test]

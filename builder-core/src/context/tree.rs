@@ -82,6 +82,13 @@ impl Deref for NodeRef {
     }
 }
 
+impl From<Node> for NodeRef {
+    fn from(node: Node) -> NodeRef {
+        let listing = Arc::from([node]);
+        NodeRef { listing, at: 0 }
+    }
+}
+
 /// Knows what is at a path.
 pub trait Lookup {
     /// Returns what is at `path`, no part of which may be a symlink but the last.

@@ -62,19 +62,22 @@ pub(super) async fn run_copy(
         _ => Some(ground(job, op.parent, parent).await?),
     };
     let (job, op, parent) = (job.clone(), op.clone(), parent.to_vec());
+    let sources = selection.sources;
     tokio::task::spawn_blocking(move || {
         let below = Below { ground, needs };
-        on_parent(&job, &parent, below, placed, |target, accounts| {
+        let made_by = &job;
+        let change = move |target: &mut Target, accounts: &Owners| {
             let owner = match &op.chown {
-                Some(spec) => Some(accounts.owner(&job, spec)?),
+                Some(spec) => Some(accounts.owner(made_by, spec)?),
                 None => None,
             };
             let archives = Archives {
-                spool_dir: job.inputs.store.tmp_dir(),
-                max_bytes: job.inputs.options.max_layer_bytes,
+                spool_dir: made_by.inputs.store.tmp_dir(),
+                max_bytes: made_by.inputs.options.max_layer_bytes,
             };
-            copy(target, &op, &selection.sources, owner, archives)
-        })
+            copy(target, &op, sources, owner, archives)
+        };
+        on_parent(&job, &parent, below, placed, change)
     })
     .await
     .map_err(worker)?

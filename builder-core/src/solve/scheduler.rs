@@ -101,6 +101,9 @@ pub async fn solve(inputs: Arc<Inputs>) -> Result<Solved, SolveError> {
             inputs.events.emit(Event::Cached { vertex });
         }
     }
+    for context in contexts.values() {
+        context.save(&inputs);
+    }
     let shared = Arc::new(Shared {
         helper: OnceCell::new(),
         runs_left: AtomicUsize::new(job::runs(plan, &needed)),

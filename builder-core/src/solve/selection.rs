@@ -272,7 +272,7 @@ impl Digester {
         };
         self.files.group(below, is_dir);
         self.files.reserve(nodes.iter().map(|node| node.path.len()));
-        for (at, (node, facts)) in nodes.iter().zip(&facts).enumerate() {
+        for (at, (node, facts)) in nodes.iter().zip(facts.iter().flatten()).enumerate() {
             if at == 0 && is_dir && !parents {
                 // The directory itself is not copied, only what is in it.
                 continue;

@@ -72,15 +72,23 @@ impl Records {
     /// # Errors
     /// Where `kind` is not a plain name, or the file cannot be written.
     pub fn put_bytes(&self, kind: &str, key: &Digest, bytes: &[u8]) -> Result<(), StoreError> {
+        self.put_parts(kind, key, &[bytes])
+    }
+
+    /// The same, of bytes that lie in several places.
+    ///
+    /// # Errors
+    /// As [`Records::put_bytes`].
+    pub fn put_parts(&self, kind: &str, key: &Digest, parts: &[&[u8]]) -> Result<(), StoreError> {
         let path = self.path(kind, key)?;
         // the directory is there but for the first record in it
-        if self.tmp.replace(&path, bytes).is_ok() {
+        if self.tmp.replace_parts(&path, parts).is_ok() {
             return Ok(());
         }
         if let Some(parent) = path.parent() {
             fs::create_dir_all(parent).map_err(at("create", parent))?;
         }
-        self.tmp.replace(&path, bytes)
+        self.tmp.replace_parts(&path, parts)
     }
 
     /// Returns when the record was last used; `None` where there is none.

@@ -72,8 +72,15 @@ impl ProcessDir {
 
     /// Puts a file with `bytes` in the place of `path`, in one step.
     pub(super) fn replace(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        self.replace_parts(path, &[bytes])
+    }
+
+    /// The same, of bytes that lie in several places.
+    pub(super) fn replace_parts(&self, path: &Path, parts: &[&[u8]]) -> Result<(), StoreError> {
         let mut file = self.file()?;
-        file.write_all(bytes).map_err(at("write", file.path()))?;
+        for bytes in parts {
+            file.write_all(bytes).map_err(at("write", file.path()))?;
+        }
         file.persist(path)
             .map_err(|error| at("write", path)(error.error))?;
         Ok(())

@@ -35,8 +35,8 @@ pub(in crate::solve) struct Found {
     pub(in crate::solve) selected: Selected,
     /// Below a directory, relative to it; for a file, empty.
     pub(in crate::solve) below: Vec<NodeRef>,
-    /// What `selected` and `below` hold, in that order.
-    pub(in crate::solve) facts: Vec<Facts>,
+    /// What `selected` and `below` hold, in that order; in batches.
+    pub(in crate::solve) facts: Vec<Vec<Facts>>,
     /// `--parents`: the directories between the pivot and the selected path, outermost first.
     pub(in crate::solve) parents: Vec<Node>,
 }
@@ -52,7 +52,7 @@ impl Found {
 pub(in crate::solve) fn copy(
     target: &mut Target,
     op: &CopyOp,
-    sources: &[Source],
+    sources: Vec<Source>,
     owner: Option<(u32, u32)>,
     archives: archive::Archives<'_>,
 ) -> Result<(), FileError> {
@@ -63,11 +63,11 @@ pub(in crate::solve) fn copy(
         archives,
     };
     for source in sources {
-        match &source.data {
-            SourceData::Inline { name, content } => copier.inline(name, content)?,
+        match source.data {
+            SourceData::Inline { name, content } => copier.inline(&name, &content)?,
             SourceData::Tree { tree, selected } => {
                 for found in selected {
-                    copier.found(tree, found)?;
+                    copier.found(&tree, found)?;
                 }
             }
         }
@@ -152,54 +152,58 @@ impl Copier<'_, '_> {
         self.target.put(entry, Data::Bytes(content.into()))
     }
 
-    fn found(&mut self, tree: &Arc<dyn Tree>, found: &Found) -> Result<(), FileError> {
+    /// What was found goes as it is put.
+    fn found(&mut self, tree: &Arc<dyn Tree>, found: Found) -> Result<(), FileError> {
+        let is_dir = found.selected.node.kind.is_dir();
+        if self.op.unpack && found.selected.node.kind == NodeKind::File {
+            let dest = self.op.dest.as_bytes();
+            let unpack = archive::Unpack {
+                archives: self.archives,
+                made_owner: self.made_owner(),
+            };
+            if unpack.try_unpack(self.target, tree.as_ref(), &found.selected.node, dest)? {
+                return Ok(());
+            }
+        }
+        if self.op.parents {
+            return self.with_parents(tree, found);
+        }
+        let Found {
+            selected,
+            below,
+            facts,
+            parents: _,
+        } = found;
+        let mut links = HashMap::new();
+        let mut facts = facts.into_iter().flatten();
+        let top = facts.next().unwrap_or_default();
+        if !is_dir {
+            let path = self.place(Some(&selected.name))?;
+            let node = NodeRef::from(selected.node);
+            return self.put(tree, node, path, top, &mut links);
+        }
+        let base = self.place(None)?;
+        let skip = selected.node.path.len() + usize::from(!selected.node.path.is_empty());
+        for (node, facts) in below.into_iter().zip(facts) {
+            let relative = &node.path[skip..];
+            let path = join_path(&base, relative);
+            self.put(tree, node, path, facts, &mut links)?;
+        }
+        Ok(())
+    }
+
+    /// `--parents`: the path from the pivot is kept, with the directories' own modes and owners.
+    fn with_parents(&mut self, tree: &Arc<dyn Tree>, found: Found) -> Result<(), FileError> {
         let Found {
             selected,
             below,
             facts,
             parents,
         } = found;
-        let is_dir = selected.node.kind.is_dir();
-        if self.op.unpack && selected.node.kind == NodeKind::File {
-            let dest = self.op.dest.as_bytes();
-            let unpack = archive::Unpack {
-                archives: self.archives,
-                made_owner: self.made_owner(),
-            };
-            if unpack.try_unpack(self.target, tree.as_ref(), &selected.node, dest)? {
-                return Ok(());
-            }
-        }
-        if self.op.parents {
-            return self.with_parents(tree, found, parents);
-        }
-        let mut links = HashMap::new();
-        let top = facts.first().cloned().unwrap_or_default();
-        if !is_dir {
-            let path = self.place(Some(&selected.name))?;
-            return self.put(tree, &selected.node, path, top, &mut links);
-        }
-        let base = self.place(None)?;
-        let skip = selected.node.path.len() + usize::from(!selected.node.path.is_empty());
-        for (node, facts) in below.iter().zip(&facts[1..]) {
-            let relative = &node.path[skip..];
-            let path = join_path(&base, relative);
-            self.put(tree, node, path, facts.clone(), &mut links)?;
-        }
-        Ok(())
-    }
-
-    /// `--parents`: the path from the pivot is kept, with the directories' own modes and owners.
-    fn with_parents(
-        &mut self,
-        tree: &Arc<dyn Tree>,
-        found: &Found,
-        parents: &[Node],
-    ) -> Result<(), FileError> {
         let dest = self.op.dest.as_bytes();
         let base = self.target.make_directories(dest, self.made_owner())?;
         let skip = parents.first().map_or_else(
-            || parent_path(&found.selected.node.path).len(),
+            || parent_path(&selected.node.path).len(),
             |first| parent_path(&first.path).len(),
         );
         let relative = |node: &Node| {
@@ -208,21 +212,23 @@ impl Copier<'_, '_> {
         };
         let mut links = HashMap::new();
         for parent in parents {
-            let path = join_path(&base, &relative(parent));
+            let path = join_path(&base, &relative(&parent));
             let facts = Facts {
-                xattrs: tree.xattrs(parent)?,
+                xattrs: tree.xattrs(&parent)?,
                 ..Facts::default()
             };
+            let parent = NodeRef::from(parent);
             self.put(tree, parent, path, facts, &mut links)?;
         }
-        let nodes = found.nodes();
-        for (node, facts) in nodes.zip(&found.facts) {
-            let relative = relative(node);
+        let top = NodeRef::from(selected.node);
+        let nodes = std::iter::once(top).chain(below);
+        for (node, facts) in nodes.zip(facts.into_iter().flatten()) {
+            let relative = relative(&node);
             if relative.is_empty() {
                 continue;
             }
             let path = join_path(&base, &relative);
-            self.put(tree, node, path, facts.clone(), &mut links)?;
+            self.put(tree, node, path, facts, &mut links)?;
         }
         Ok(())
     }
@@ -247,7 +253,7 @@ impl Copier<'_, '_> {
     fn put(
         &mut self,
         tree: &Arc<dyn Tree>,
-        node: &Node,
+        node: NodeRef,
         path: Vec<u8>,
         facts: Facts,
         links: &mut HashMap<(u64, u64), Vec<u8>>,
@@ -280,11 +286,7 @@ impl Copier<'_, '_> {
                         }
                         data = match (bytes, content) {
                             (Some(bytes), Some(content)) => Data::Hashed { bytes, content },
-                            _ => Data::Tree {
-                                tree: tree.clone(),
-                                node: node.clone(),
-                                content,
-                            },
+                            _ => Data::of_tree(tree.clone(), node.clone(), content),
                         };
                         EntryKind::File {
                             size: node.stamp.size,

@@ -1,12 +1,17 @@
 //! What a step puts on top of its parent's tree, kept in memory until it is written as a layer.
 
-use std::collections::BTreeMap;
+use std::borrow::Borrow;
+use std::cmp::Ordering;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
+use std::ops::Bound;
 use std::sync::Arc;
 
 use super::FileError;
 use super::error::shown;
-use crate::context::{ContextError, Lookup, Node, NodeKind, Stamp, Tree, join_path, parent_path};
+use crate::context::{
+    ContextError, Lookup, Node, NodeKind, NodeRef, Stamp, Tree, join_path, parent_path,
+};
 use crate::digest::ContentDigest;
 use crate::layer::{Entry, EntryKind};
 
@@ -20,12 +25,7 @@ pub(super) enum Data {
         bytes: Arc<[u8]>,
         content: ContentDigest,
     },
-    /// `content`: what the file is known to hold.
-    Tree {
-        tree: Arc<dyn Tree>,
-        node: Node,
-        content: Option<ContentDigest>,
-    },
+    Tree(Box<OfTree>),
     /// A piece of a temporary file.
     Spool {
         file: Arc<File>,
@@ -33,11 +33,31 @@ pub(super) enum Data {
     },
 }
 
+/// A file of a tree, and what it is known to hold.
+#[derive(Clone)]
+pub(super) struct OfTree {
+    pub(super) tree: Arc<dyn Tree>,
+    pub(super) node: NodeRef,
+    pub(super) content: Option<ContentDigest>,
+}
+
 impl Data {
+    pub(super) fn of_tree(
+        tree: Arc<dyn Tree>,
+        node: NodeRef,
+        content: Option<ContentDigest>,
+    ) -> Data {
+        Data::Tree(Box::new(OfTree {
+            tree,
+            node,
+            content,
+        }))
+    }
+
     /// What a file of a tree is expected to hold still.
     pub(super) fn expected(&self) -> Option<&ContentDigest> {
         match self {
-            Data::Tree { content, .. } => content.as_ref(),
+            Data::Tree(file) => file.content.as_ref(),
             _ => None,
         }
     }
@@ -45,7 +65,7 @@ impl Data {
     /// What it is, as far as that is known without reading.
     pub(super) fn known(&self) -> Option<ContentDigest> {
         match self {
-            Data::Tree { content, .. } => *content,
+            Data::Tree(file) => file.content,
             Data::Hashed { content, .. } => Some(*content),
             Data::Bytes(bytes) => Some(ContentDigest::of(bytes)),
             Data::None | Data::Spool { .. } => None,
@@ -57,13 +77,48 @@ pub(super) struct Put {
     pub(super) entry: Entry,
     pub(super) data: Data,
     /// The parent's tree has something else than a directory here: what is below there does not count.
-    hides: bool,
+    pub(super) hides: bool,
+}
+
+/// Found by its path. There may be very many: each stays where it is until it is written.
+pub(super) struct ByPath(pub(super) Box<Put>);
+
+impl ByPath {
+    pub(super) fn path(&self) -> &[u8] {
+        &self.0.entry.path
+    }
+}
+
+impl Borrow<[u8]> for ByPath {
+    fn borrow(&self) -> &[u8] {
+        self.path()
+    }
+}
+
+impl PartialEq for ByPath {
+    fn eq(&self, other: &Self) -> bool {
+        self.path() == other.path()
+    }
+}
+
+impl Eq for ByPath {}
+
+impl PartialOrd for ByPath {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl Ord for ByPath {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.path().cmp(other.path())
+    }
 }
 
 /// The parent's tree with the step's changes.
 pub(in crate::solve) struct Target {
     pub(super) below: Option<Arc<dyn Tree>>,
-    pub(super) puts: BTreeMap<Vec<u8>, Put>,
+    pub(super) puts: BTreeSet<ByPath>,
     hiding: bool,
     /// Times of directories that are made, in seconds.
     now: i64,
@@ -72,7 +127,7 @@ pub(in crate::solve) struct Target {
 impl std::fmt::Debug for Target {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_list()
-            .entries(self.puts.keys().map(|it| shown(it)))
+            .entries(self.puts.iter().map(|it| shown(it.path())))
             .finish()
     }
 }
@@ -84,7 +139,7 @@ impl Target {
     pub(in crate::solve) fn new(below: Option<Arc<dyn Tree>>, now: i64) -> Self {
         Target {
             below,
-            puts: BTreeMap::new(),
+            puts: BTreeSet::new(),
             hiding: false,
             now,
         }
@@ -109,23 +164,24 @@ impl Target {
             prefix.push(b'/');
             let inside: Vec<Vec<u8>> = self
                 .puts
-                .range(prefix.clone()..)
-                .take_while(|(path, _)| path.starts_with(&prefix))
-                .map(|(path, _)| path.clone())
+                .range::<[u8], _>((Bound::Included(&prefix[..]), Bound::Unbounded))
+                .map(ByPath::path)
+                .take_while(|path| path.starts_with(&prefix))
+                .map(<[u8]>::to_vec)
                 .collect();
             for path in inside {
-                self.puts.remove(&path);
+                self.puts.remove(&path[..]);
             }
         }
         self.hiding |= hides;
-        self.puts
-            .insert(entry.path.clone(), Put { entry, data, hides });
+        let put = Box::new(Put { entry, data, hides });
+        self.puts.replace(ByPath(put));
         Ok(())
     }
 
     /// Gives the file `there` another name. One of the parent's tree is copied: both names are then in the layer.
     pub(super) fn link(&mut self, path: Vec<u8>, there: &Node) -> Result<(), FileError> {
-        if !self.puts.contains_key(&there.path)
+        if !self.puts.contains(&there.path[..])
             && let Some(below) = &self.below
         {
             let xattrs = below.xattrs(there)?;
@@ -133,7 +189,7 @@ impl Target {
             let (entry, data) = carried(tree, there, xattrs);
             self.put(entry, data)?;
         }
-        let Some(first) = self.puts.get(&there.path) else {
+        let Some(ByPath(first)) = self.puts.get(&there.path[..]) else {
             return Ok(());
         };
         let target = match &first.entry.kind {
@@ -215,11 +271,7 @@ fn carried(tree: Arc<dyn Tree>, node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>)
         },
     };
     let data = match kind {
-        EntryKind::File { .. } => Data::Tree {
-            tree,
-            node: node.clone(),
-            content: None,
-        },
+        EntryKind::File { .. } => Data::of_tree(tree, NodeRef::from(node.clone()), None),
         _ => Data::None,
     };
     let mut entry = directory(node, xattrs);
@@ -250,13 +302,13 @@ pub(super) fn directory(node: &Node, xattrs: BTreeMap<Vec<u8>, Vec<u8>>) -> Entr
 
 impl Lookup for Target {
     fn lookup(&self, path: &[u8]) -> Result<Option<Node>, ContextError> {
-        if let Some(put) = self.puts.get(path) {
+        if let Some(ByPath(put)) = self.puts.get(path) {
             return Ok(Some(node(&put.entry)));
         }
         if self.hiding {
             let mut parent = parent_path(path);
             while !parent.is_empty() {
-                if self.puts.get(parent).is_some_and(|put| put.hides) {
+                if self.puts.get(parent).is_some_and(|it| it.0.hides) {
                     return Ok(None);
                 }
                 parent = parent_path(parent);

@@ -7,7 +7,7 @@ use std::os::unix::fs::FileExt;
 
 use super::FileError;
 use super::error::shown;
-use super::target::{Data, Target, directory};
+use super::target::{ByPath, Data, OfTree, Put, Target, directory};
 use crate::context::digests::read_whole;
 use crate::context::{ContextError, parent_path};
 use crate::digest::ContentDigest;
@@ -53,12 +53,12 @@ struct Known {
 
 impl Known {
     fn of(
-        all: &[(Entry, Data)],
+        all: &[ByPath],
         options: WriterOptions,
         outline: &mut Outline,
         earlier: &dyn EarlierTars,
     ) -> Result<Self, LayerError> {
-        let entries = all.iter().map(|(entry, data)| (entry, data.known()));
+        let entries = all.iter().map(|it| (&it.0.entry, it.0.data.known()));
         let parts = parts::parts(entries, options, outline)?;
         let (places, same) = parts::find(&parts, earlier);
         Ok(Known {
@@ -106,7 +106,7 @@ impl Target {
     ) -> Result<Layered<W>, FileError> {
         let all = self.entries()?;
         let options = WriterOptions { clamp_mtime };
-        let bytes: u64 = all.iter().map(|(entry, _)| entry.size()).sum();
+        let bytes: u64 = all.iter().map(|it| it.0.entry.size()).sum();
         let earlier = (bytes >= LEAST_BYTES).then(earlier).flatten();
         let known = match &earlier {
             Some(earlier) => Known::of(&all, options, &mut outline, earlier)?,
@@ -125,15 +125,19 @@ impl Target {
         };
         let size = |item: &Item| match *item {
             Item::Part(nth) => known.parts[nth].length,
-            Item::Entry(at, _) => match &all[at] {
-                (entry, Data::Tree { .. }) => entry.size(),
+            Item::Entry(at, _) => match &*all[at].0 {
+                Put {
+                    entry,
+                    data: Data::Tree(_),
+                    ..
+                } => entry.size(),
                 _ => 0,
             },
         };
         let read = |item: &Item| match *item {
             Item::Part(nth) => Ahead::Part(taken(nth)),
-            Item::Entry(at, _) => Ahead::File(match &all[at].1 {
-                Data::Tree { tree, node, .. } => read_whole(tree.as_ref(), node),
+            Item::Entry(at, _) => Ahead::File(match &all[at].0.data {
+                Data::Tree(file) => read_whole(file.tree.as_ref(), &file.node),
                 _ => Ok((Vec::new(), ContentDigest::of(b""))),
             }),
         };
@@ -154,7 +158,7 @@ impl Target {
             {
                 writer.outline(outline);
             }
-            let (entry, data) = &all[at];
+            let Put { entry, data, .. } = &*all[at].0;
             match ahead {
                 Some(Ahead::File(read)) => {
                     let (bytes, found) = read?;
@@ -184,28 +188,32 @@ impl Target {
     }
 
     /// Returns what was put, with the directories that lead there, in the order of the layer.
-    fn entries(self) -> Result<Vec<(Entry, Data)>, FileError> {
+    fn entries(self) -> Result<Vec<ByPath>, FileError> {
         let mut parents: BTreeSet<Vec<u8>> = BTreeSet::new();
-        for path in self.puts.keys() {
-            let mut parent = parent_path(path);
+        for put in &self.puts {
+            let mut parent = parent_path(put.path());
             while !parent.is_empty()
-                && !self.puts.contains_key(parent)
+                && !self.puts.contains(parent)
                 && parents.insert(parent.to_vec())
             {
                 parent = parent_path(parent);
             }
         }
-        let mut all: Vec<(Entry, Data)> = Vec::with_capacity(self.puts.len() + parents.len());
+        let mut all: Vec<ByPath> = Vec::with_capacity(self.puts.len() + parents.len());
         for path in parents {
             if let Some(below) = &self.below
                 && let Some(node) = below.lookup(&path)?
             {
                 let xattrs = below.xattrs(&node)?;
-                all.push((directory(&node, xattrs), Data::None));
+                all.push(ByPath(Box::new(Put {
+                    entry: directory(&node, xattrs),
+                    data: Data::None,
+                    hides: false,
+                })));
             }
         }
-        all.extend(self.puts.into_values().map(|put| (put.entry, put.data)));
-        all.sort_by(|(a, _), (b, _)| order(a, b));
+        all.extend(self.puts);
+        all.sort_by(|ByPath(a), ByPath(b)| order(&a.entry, &b.entry));
         first_name_has_the_data(&mut all);
         Ok(all)
     }
@@ -214,19 +222,19 @@ impl Target {
 /// Writes a part as it is in an earlier tar; without `bytes` from there, from its files.
 fn write_part<W: Write>(
     writer: &mut Writer<W>,
-    all: &[(Entry, Data)],
+    all: &[ByPath],
     part: &Part,
     bytes: Option<Vec<u8>>,
 ) -> Result<(), FileError> {
     let entries = &all[part.entries.clone()];
     match bytes {
         Some(bytes) => {
-            let entries = entries.iter().map(|(entry, data)| (entry, data.known()));
+            let entries = entries.iter().map(|it| (&it.0.entry, it.0.data.known()));
             writer.append_part(&bytes, entries, part.key)?;
         }
         None => {
-            for (entry, data) in entries {
-                append(writer, entry, data)?;
+            for it in entries {
+                append(writer, &it.0.entry, &it.0.data)?;
             }
             writer.end_part()?;
         }
@@ -240,11 +248,12 @@ fn append<W: Write>(writer: &mut Writer<W>, entry: &Entry, data: &Data) -> Resul
         Data::None => writer.append(entry, &mut io::empty())?,
         Data::Bytes(bytes) => writer.append(entry, &mut &bytes[..])?,
         Data::Hashed { bytes, content } => writer.append_hashed(entry, bytes, content)?,
-        Data::Tree {
-            tree,
-            node,
-            content,
-        } => {
+        Data::Tree(of) => {
+            let OfTree {
+                tree,
+                node,
+                content,
+            } = &**of;
             let mut file = tree.open(node)?;
             match content {
                 Some(content) => writer.append_expected(entry, &mut file, content)?,
@@ -264,14 +273,24 @@ fn append<W: Write>(writer: &mut Writer<W>, entry: &Entry, data: &Data) -> Resul
 }
 
 /// In a layer a link comes after what it links to: of the names of a file, the first in order gets the data.
-fn first_name_has_the_data(all: &mut [(Entry, Data)]) {
+fn first_name_has_the_data(all: &mut [ByPath]) {
+    let target = |put: &Put| match &put.entry.kind {
+        EntryKind::Hardlink { target } => Some(target.clone()),
+        _ => None,
+    };
+    let wanted: BTreeSet<Vec<u8>> = all.iter().filter_map(|it| target(&it.0)).collect();
+    if wanted.is_empty() {
+        return;
+    }
+    let is_named = |put: &Put| target(put).is_some() || wanted.contains(&put.entry.path);
     let places: BTreeMap<Vec<u8>, usize> = all
         .iter()
         .enumerate()
-        .map(|(at, (entry, _))| (entry.path.clone(), at))
+        .filter(|(_, it)| is_named(&it.0))
+        .map(|(at, it)| (it.path().to_vec(), at))
         .collect();
     for at in 0..all.len() {
-        let EntryKind::Hardlink { target } = &all[at].0.kind else {
+        let EntryKind::Hardlink { target } = &all[at].0.entry.kind else {
             continue;
         };
         let Some(&holder) = places.get(target) else {
@@ -279,19 +298,19 @@ fn first_name_has_the_data(all: &mut [(Entry, Data)]) {
         };
         if holder < at {
             // The data may have moved to an earlier name since.
-            if let EntryKind::Hardlink { target } = all[holder].0.kind.clone() {
-                all[at].0.kind = EntryKind::Hardlink { target };
+            if let EntryKind::Hardlink { target } = all[holder].0.entry.kind.clone() {
+                all[at].0.entry.kind = EntryKind::Hardlink { target };
             }
             continue;
         }
-        let here = all[at].0.path.clone();
+        let here = all[at].0.entry.path.clone();
         let kind = std::mem::replace(
-            &mut all[holder].0.kind,
+            &mut all[holder].0.entry.kind,
             EntryKind::Hardlink { target: here },
         );
-        all[at].0.kind = kind;
-        let data = std::mem::replace(&mut all[holder].1, Data::None);
-        all[at].1 = data;
+        all[at].0.entry.kind = kind;
+        let data = std::mem::replace(&mut all[holder].0.data, Data::None);
+        all[at].0.data = data;
     }
 }
 

@@ -147,11 +147,8 @@ fn write(
             mtime: 5,
             xattrs: BTreeMap::new(),
         };
-        let data = Data::Tree {
-            tree: tree.clone(),
-            node,
-            content: Some(ContentDigest::of(&bytes(*size, *seed))),
-        };
+        let content = ContentDigest::of(&bytes(*size, *seed));
+        let data = Data::of_tree(tree.clone(), node.into(), Some(content));
         target.put(entry, data).expect("put");
     }
     let layer = target.write(Vec::new(), Outline::default(), || earlier, None);
