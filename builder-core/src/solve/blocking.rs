@@ -11,7 +11,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     let is_task = tokio::task::try_id().is_some();
     let has_others = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     if has_others && !is_task {
-        return work();
+        return tokio::task::block_in_place(work);
     }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
