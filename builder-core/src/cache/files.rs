@@ -138,20 +138,24 @@ impl FileList {
     }
 
     /// Reads what [`FileList::to_bytes`] returned; `None` where it is something else.
-    pub fn from_bytes(bytes: &[u8]) -> Option<FileList> {
-        let mut rest = bytes;
+    pub fn from_bytes(mut bytes: Vec<u8>) -> Option<FileList> {
+        let mut rest = &bytes[..];
         let count = u32::from_le_bytes(take(&mut rest)?);
         let mut places = Vec::new();
         for _ in 0..count {
             let at = u64::from_le_bytes(take(&mut rest)?);
             places.push((usize::try_from(at).ok()?, take_sized(&mut rest)?.to_vec()));
         }
-        let body = rest.to_vec();
-        Some(FileList { places, body })
+        let head = bytes.len() - rest.len();
+        bytes.drain(..head);
+        Some(FileList {
+            places,
+            body: bytes,
+        })
     }
 
-    /// Returns every entry: the path with the directory it is below, and its bytes.
-    fn entries(&self) -> Vec<(Vec<u8>, &[u8])> {
+    /// Returns every entry.
+    fn entries(&self) -> Vec<Listed<'_>> {
         let mut out = Vec::new();
         let mut places = self.places.iter();
         let mut below: &[u8] = &[];
@@ -163,13 +167,13 @@ impl FileList {
             match code[0] {
                 GROUP => below = places.next().map_or(&[], |(_, below)| below),
                 _ => {
-                    let mut inner = record;
-                    let path = take_sized(&mut inner).unwrap_or_default();
-                    let full = match below {
-                        [] => path.to_vec(),
-                        _ => [below, b"/", path].concat(),
-                    };
-                    out.push((full, inner));
+                    let mut attributes = record;
+                    let path = take_sized(&mut attributes).unwrap_or_default();
+                    out.push(Listed {
+                        below,
+                        path,
+                        attributes,
+                    });
                 }
             }
         }
@@ -186,7 +190,8 @@ impl FileList {
         let tail = old.iter().rev().zip(new.iter().rev());
         let tail = tail.take_while(|(a, b)| a == b).count();
         let (old, new) = (&old[..old.len() - tail], &new[..new.len() - tail]);
-        let mut before: HashMap<&[u8], &[u8]> = old.iter().map(|(k, v)| (&k[..], *v)).collect();
+        let before = old.iter().map(|it| (it.full(), it.attributes));
+        let mut before: HashMap<Vec<u8>, &[u8]> = before.collect();
         let mut changes = Vec::new();
         let mut count = 0;
         let mut add = |change: &dyn Fn() -> Change| {
@@ -195,21 +200,51 @@ impl FileList {
                 changes.push(change());
             }
         };
-        for (path, attributes) in new {
-            match before.remove(&path[..]) {
-                None => add(&|| file_change(path, "new", Vec::new())),
-                Some(old) if old != *attributes => {
-                    add(&|| file_change(path, "changed", differing(old, attributes)));
+        for it in new {
+            let path = it.full();
+            match before.remove(&path) {
+                None => add(&|| file_change(&path, "new", Vec::new())),
+                Some(old) if old != it.attributes => {
+                    add(&|| file_change(&path, "changed", differing(old, it.attributes)));
                 }
                 Some(_) => {}
             }
         }
-        for (path, _) in old {
-            if before.contains_key(&path[..]) {
-                add(&|| file_change(path, "gone", Vec::new()));
+        for it in old {
+            let path = it.full();
+            if before.contains_key(&path) {
+                add(&|| file_change(&path, "gone", Vec::new()));
             }
         }
         (changes, count)
+    }
+}
+
+/// An entry of a list; there may be very many.
+#[derive(Clone, Copy)]
+struct Listed<'a> {
+    below: &'a [u8],
+    path: &'a [u8],
+    attributes: &'a [u8],
+}
+
+impl Listed<'_> {
+    /// Returns the path with the directory that it is below.
+    fn full(&self) -> Vec<u8> {
+        match self.below {
+            [] => self.path.to_vec(),
+            below => [below, b"/", self.path].concat(),
+        }
+    }
+}
+
+impl PartialEq for Listed<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        let same_path = match self.below == other.below {
+            true => self.path == other.path,
+            false => self.full() == other.full(),
+        };
+        same_path && self.attributes == other.attributes
     }
 }
 
@@ -406,10 +441,10 @@ mod tests {
         let two = list("other", &[file("a", 0o644, "a"), file("b/c", 0o600, "")]);
         assert_eq!(one.digest(), two.digest());
         let bytes = one.to_bytes();
-        assert_eq!(FileList::from_bytes(&bytes), Some(one.clone()));
+        assert_eq!(FileList::from_bytes(bytes.clone()), Some(one.clone()));
         for length in 0..bytes.len() {
             // What is cut off is none, or a shorter list; never a panic.
-            if let Some(short) = FileList::from_bytes(&bytes[..length]) {
+            if let Some(short) = FileList::from_bytes(bytes[..length].to_vec()) {
                 assert!(short.entries().len() <= 2);
             }
         }

@@ -306,7 +306,7 @@ impl Cache {
             if ContentDigest::of(&bytes).0 != *digest.as_bytes() {
                 return None;
             }
-            lists.push((name, Arc::new(FileList::from_bytes(&bytes)?)));
+            lists.push((name, Arc::new(FileList::from_bytes(bytes)?)));
         }
         Some(Parts {
             domain: document.domain,

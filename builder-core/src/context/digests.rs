@@ -15,7 +15,8 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use rayon::prelude::*;
 
-use super::remembered::{Learned, Remembered};
+use super::learned::Learned;
+use super::remembered::Remembered;
 use super::{ContextError, Node, NodeKind, Tree, Xattrs, pieces};
 use crate::digest::ContentDigest;
 use crate::layer::readers;

@@ -14,6 +14,7 @@ pub mod digests;
 mod error;
 mod glob;
 pub mod ignore;
+mod learned;
 mod local;
 mod pieces;
 mod remembered;

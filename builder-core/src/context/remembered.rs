@@ -9,7 +9,6 @@
 
 use std::cmp::Ordering;
 use std::collections::BTreeMap;
-use std::convert::Infallible;
 use std::io::{self, Write};
 
 use rayon::prelude::*;
@@ -61,7 +60,7 @@ impl Remembered {
     }
 
     /// Takes in entries that come after all others; false: they do not.
-    fn append(&mut self, other: &Remembered) -> bool {
+    pub(super) fn append(&mut self, other: &Remembered) -> bool {
         if let (Some(last), Some(first)) =
             (self.last(), other.starts.first().map(|_| other.path(0)))
             && !walk_order(last, first).is_lt()
@@ -69,10 +68,19 @@ impl Remembered {
             return false;
         }
         for at in 0..other.starts.len() {
-            self.starts.push(self.bytes.len());
-            sized(&mut self.bytes, other.entry(at));
+            self.push_entry(other.entry(at));
         }
         true
+    }
+
+    /// Adds an entry as it is in another row, after all others.
+    pub(super) fn push_entry(&mut self, entry: &[u8]) {
+        self.starts.push(self.bytes.len());
+        sized(&mut self.bytes, entry);
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.starts.len()
     }
 
     fn last(&self) -> Option<&[u8]> {
@@ -95,7 +103,7 @@ impl Remembered {
 }
 
 /// Calls `each` with the entries of all `sources` in the order of a walk; of those of one path with that of the first source.
-fn merge<E>(
+pub(super) fn merge<E>(
     sources: &[&Remembered],
     mut each: impl FnMut(&[u8], &[u8]) -> Result<(), E>,
 ) -> Result<(), E> {
@@ -175,100 +183,6 @@ impl Summed<'_> {
     }
 }
 
-/// What a build learns: of few files by path, of many as they will be written.
-#[derive(Debug, Default)]
-pub(super) struct Learned {
-    few: BTreeMap<Vec<u8>, (Stamp, Facts)>,
-    /// The newest last.
-    many: Vec<Remembered>,
-    /// There is something that was not written yet.
-    pub(super) is_new: bool,
-}
-
-/// Where each of so many has been looked in, they are made one.
-const MOST: usize = 16;
-
-impl Learned {
-    pub(super) fn add(&mut self, path: &[u8], stamp: &Stamp, facts: &Facts) {
-        let Facts {
-            content, xattrs, ..
-        } = facts;
-        let facts = Facts {
-            content: *content,
-            xattrs: xattrs.clone(),
-            bytes: None,
-        };
-        self.few.insert(path.to_vec(), (*stamp, facts));
-        self.is_new = true;
-    }
-
-    pub(super) fn add_many(&mut self, many: Remembered) {
-        if many.starts.is_empty() {
-            return;
-        }
-        self.is_new = true;
-        if self.many.last_mut().is_some_and(|it| it.append(&many)) {
-            return;
-        }
-        self.many.push(many);
-        if self.many.len() > MOST {
-            let mut one = Remembered::default();
-            let sources: Vec<&Remembered> = self.many.iter().rev().collect();
-            let Ok(()) = merge::<Infallible>(&sources, |_, entry| {
-                one.starts.push(one.bytes.len());
-                sized(&mut one.bytes, entry);
-                Ok(())
-            });
-            self.many = vec![one];
-        }
-    }
-
-    /// Starts to look paths up.
-    pub(super) fn reader(&self) -> LearnedReader<'_> {
-        LearnedReader {
-            few: &self.few,
-            many: self.many.iter().rev().map(Remembered::reader).collect(),
-        }
-    }
-
-    /// Writes all that was learned, with what was known `before`: see [`write`].
-    pub(super) fn write(
-        &self,
-        before: &Remembered,
-        present: &dyn Fn(&[u8]) -> bool,
-        out: &mut dyn Write,
-    ) -> io::Result<()> {
-        let mut few: Vec<_> = self.few.iter().collect();
-        few.sort_by(|(a, _), (b, _)| walk_order(a, b));
-        let mut sorted = Remembered::default();
-        for (path, (stamp, facts)) in few {
-            sorted.push(path, stamp, facts);
-        }
-        let many = self.many.iter().rev();
-        let sources: Vec<&Remembered> = [&sorted].into_iter().chain(many).chain([before]).collect();
-        write(&sources, present, out)
-    }
-}
-
-/// Looks up what was learned.
-#[derive(Debug)]
-pub(super) struct LearnedReader<'a> {
-    few: &'a BTreeMap<Vec<u8>, (Stamp, Facts)>,
-    many: Vec<Reader<'a>>,
-}
-
-impl LearnedReader<'_> {
-    /// Returns the facts of the file at `path`, if they were learned with this `stamp`.
-    pub(super) fn facts(&mut self, path: &[u8], stamp: &Stamp) -> Option<Facts> {
-        if let Some((known, facts)) = self.few.get(path)
-            && known == stamp
-        {
-            return Some(facts.clone());
-        }
-        self.many.iter_mut().find_map(|it| it.facts(path, stamp))
-    }
-}
-
 /// Looks paths up; quickest in the order of a walk.
 #[derive(Debug)]
 pub(super) struct Reader<'a> {
@@ -303,7 +217,7 @@ impl Reader<'_> {
 }
 
 /// Compares part by part: what is below a directory comes right after it.
-fn walk_order(a: &[u8], b: &[u8]) -> Ordering {
+pub(super) fn walk_order(a: &[u8], b: &[u8]) -> Ordering {
     let head = a.iter().zip(b).take_while(|(a, b)| a == b).count();
     // The end of a path is before the end of a part, and that before any letter.
     let rank = |path: &[u8]| path.get(head).map(|byte| (*byte != b'/', *byte));
@@ -393,10 +307,11 @@ fn take_sized<'a>(rest: &mut &'a [u8]) -> Option<&'a [u8]> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
+    use crate::context::learned::Learned;
 
-    fn known(seed: u64) -> (Stamp, Facts) {
+    pub(in crate::context) fn known(seed: u64) -> (Stamp, Facts) {
         let stamp = Stamp {
             size: seed,
             mtime_ns: -1,
@@ -420,7 +335,7 @@ mod tests {
 
     const PATHS: [&str; 9] = ["a", "a/b", "a/b/c", "a-b", "a.b", "a.b/c", "ab", "b", "b/a"];
 
-    fn of(paths: &[(&str, u64)], earlier: &Remembered) -> Vec<u8> {
+    pub(in crate::context) fn of(paths: &[(&str, u64)], earlier: &Remembered) -> Vec<u8> {
         let mut learned = Learned::default();
         for (path, seed) in paths {
             let (stamp, facts) = known(*seed);
@@ -429,7 +344,7 @@ mod tests {
         written(&learned, earlier)
     }
 
-    fn written(learned: &Learned, earlier: &Remembered) -> Vec<u8> {
+    pub(in crate::context) fn written(learned: &Learned, earlier: &Remembered) -> Vec<u8> {
         let mut out = Vec::new();
         let present = |path: &[u8]| path != b"gone";
         learned.write(earlier, &present, &mut out).expect("write");
@@ -463,44 +378,6 @@ mod tests {
                 assert_eq!(reader.facts(b"gone", &stamp), None);
             }
         }
-    }
-
-    #[test]
-    fn what_is_learned_in_rows_is_as_if_it_were_learned_one_by_one() {
-        let name = |group: u64, at: u64| format!("d{:02}/f{at:04}", 39 - group);
-        let (mut rows, mut single) = (Learned::default(), Learned::default());
-        for group in 0..40 {
-            let mut row = Remembered::default();
-            for at in 0..1000 {
-                let (stamp, facts) = known(group * 1000 + at);
-                let path = name(group, at);
-                assert!(row.push(path.as_bytes(), &stamp, &facts));
-                assert!(!row.push(b"a", &stamp, &facts), "not in order");
-                single.add(path.as_bytes(), &stamp, &facts);
-            }
-            rows.add_many(row);
-            assert!(rows.many.len() <= MOST);
-        }
-        // The newest counts.
-        let (stamp, facts) = known(1);
-        let mut row = Remembered::default();
-        assert!(row.push(b"d00/f0000", &stamp, &facts));
-        rows.add_many(row);
-        single.add(b"d00/f0000", &stamp, &facts);
-        let mut reader = rows.reader();
-        assert_eq!(reader.facts(b"d00/f0000", &stamp), Some(facts));
-        let (stamp, facts) = known(39_999);
-        let last = name(39, 999);
-        assert_eq!(reader.facts(last.as_bytes(), &stamp), Some(facts));
-        let before = of(
-            &[("b", 1), ("d00/f0000", 7), ("z", 3)],
-            &Remembered::default(),
-        );
-        let before = Remembered::from_bytes(before).expect("whole");
-        let bytes = written(&rows, &before);
-        assert!(bytes == written(&single, &before));
-        let all = Remembered::from_bytes(bytes).expect("whole");
-        assert_eq!(all.starts.len(), 40_002);
     }
 
     #[test]

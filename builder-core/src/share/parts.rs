@@ -79,7 +79,7 @@ pub(super) fn unpack(packed: &[u8]) -> Option<Vec<Earlier>> {
     };
     let lists = document.lists.iter().map(|text| {
         let bytes = STANDARD.decode(text).ok()?;
-        Some(Arc::new(FileList::from_bytes(&bytes)?))
+        Some(Arc::new(FileList::from_bytes(bytes)?))
     });
     let lists: Vec<Arc<FileList>> = lists.collect::<Option<_>>()?;
     let steps = document.steps.into_iter().map(|step| {
