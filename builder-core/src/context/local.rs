@@ -463,3 +463,29 @@ impl Tree for LocalTree {
         (there && !listed).then(|| self.ignore.as_ref().map(|it| it.name.clone()))?
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
+    use super::*;
+
+    #[test]
+    fn a_walk_ends_when_nobody_waits_for_it() {
+        let temp = tempfile::tempdir().expect("a directory");
+        for dir in 0..50 {
+            std::fs::create_dir(temp.path().join(dir.to_string())).expect("a directory");
+        }
+        let looks = AtomicUsize::new(0);
+        let over_after = |looked: usize| {
+            looks.store(0, Ordering::SeqCst);
+            let is_over = || looks.fetch_add(1, Ordering::SeqCst) >= looked;
+            LocalTree::walk_until(temp.path(), None, "a test", None, &is_over)
+        };
+        for looked in [0, 1, 20] {
+            let stopped = over_after(looked);
+            assert!(matches!(stopped, Err(ContextError::Stopped)), "{stopped:?}");
+        }
+        assert_eq!(over_after(51).map(|tree| tree.len()).ok(), Some(50));
+    }
+}
