@@ -18,7 +18,7 @@ use crate::export::{self, Destination, Finished};
 use crate::image::{ImageConfig, Index, Platform, Reference};
 use crate::layer::compression::Compression;
 use crate::progress::{Event, EventSink};
-use crate::solve::{Inputs, SolveError, Solved, fetch_above, result_tree};
+use crate::solve::{Inputs, SolveError, Solved, fetch_above, result_tree, wait_for};
 use crate::store::Store;
 
 /// A plan that is solved.
@@ -279,12 +279,14 @@ impl Delivery<'_> {
     /// Has the layers of the one image in the store, but for its `held` lowest ones. Blocks while they come.
     fn fetch_above(&self, held: usize) -> Result<(), BuildError> {
         let Solution { inputs, solved, .. } = &self.solutions[0];
-        tokio::runtime::Handle::current().block_on(async {
+        let fetched = wait_for(async {
             tokio::select! {
-                fetched = fetch_above(inputs, solved, held) => fetched.map_err(self.fail),
-                () = inputs.cancel.cancelled() => Err(BuildError::Cancelled),
+                fetched = fetch_above(inputs, solved, held) => Some(fetched),
+                () = inputs.cancel.cancelled() => None,
             }
-        })
+        });
+        let fetched = fetched.ok_or(BuildError::Cancelled)?;
+        fetched.map_err(self.fail)
     }
 
     /// Returns the one image that `place` can hold; attestations stay behind, which is said.

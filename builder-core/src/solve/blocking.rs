@@ -11,7 +11,7 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
     let is_task = tokio::task::try_id().is_some();
     let has_others = Handle::current().runtime_flavor() == RuntimeFlavor::MultiThread;
     if has_others && !is_task {
-        return tokio::task::block_in_place(work);
+        return work();
     }
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done,
@@ -21,6 +21,22 @@ pub(crate) async fn blocking<T: Send + 'static>(work: impl FnOnce() -> T + Send 
             Err(_) => std::future::pending().await,
         },
     }
+}
+
+/// Waits for `future` in the midst of blocking work, which may be on a thread that a runtime waits on: it is on another then.
+///
+/// # Panics
+/// Outside a runtime; where the future does.
+pub(crate) fn wait_for<F>(future: F) -> F::Output
+where
+    F: Future + Send,
+    F::Output: Send,
+{
+    let runtime = Handle::current();
+    std::thread::scope(|scope| {
+        let waiting = scope.spawn(|| runtime.block_on(future));
+        waiting.join().unwrap_or_else(|panic| resume_unwind(panic))
+    })
 }
 
 /// Begins `work` among the threads that share out work on files; what it shares out itself then needs no hand-over.

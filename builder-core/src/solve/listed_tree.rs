@@ -7,6 +7,7 @@ use std::sync::{Arc, OnceLock};
 
 use rustix::fs::MemfdFlags;
 
+use super::blocking::wait_for;
 use super::job::Job;
 use super::trees::{KnownTree, view};
 use crate::cache::Layer;
@@ -49,7 +50,7 @@ impl ListedTree {
             ..
         } = &self.job;
         let unpacking = loader.unpack(inputs, &self.layers, *vertex);
-        let unpacked = tokio::runtime::Handle::current().block_on(unpacking);
+        let unpacked = wait_for(unpacking);
         unpacked.map_err(failed)?;
         let known = view(inputs, &self.layers).map_err(failed)?;
         Ok(self.unpacked.get_or_init(|| known))

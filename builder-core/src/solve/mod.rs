@@ -50,7 +50,7 @@ mod tail;
 mod trees;
 
 pub use ahead::Ahead;
-pub(crate) use blocking::blocking;
+pub(crate) use blocking::{blocking, wait_for};
 pub use devices::CDI_DIRS;
 pub use entitlement::{Entitlement, EntitlementError};
 pub use error::{SolveError, SolveErrorKind};

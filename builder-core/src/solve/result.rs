@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use super::blocking::wait_for;
 use super::inputs::{Inputs, Reads};
 use super::layers::LayerLoader;
 use super::scheduler::{Solved, id, unplaced};
@@ -65,7 +66,7 @@ pub fn result_tree(
         let vertex = id(inputs.plan.target.unwrap_or_default());
         let loader = LayerLoader::default();
         let unpacking = loader.unpack(inputs, &solved.layers, vertex);
-        tokio::runtime::Handle::current().block_on(unpacking)?;
+        wait_for(unpacking)?;
         Ok(view(inputs, &solved.layers)?.tree)
     };
     shown().map(Some).map_err(unplaced)

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
+use builder_core::build::{Dest, Output, Split};
 use builder_core::image::Reference;
 use builder_core::images::{ArchiveFormat, CopyOptions, Images, Location, PushOptions};
 use builder_core::progress::{EventSink, Null};
@@ -12,7 +13,13 @@ use tokio::runtime::{Builder, Runtime};
 use tokio::task::LocalSet;
 
 fn build(dir: &Path, store: &str) -> Build {
-    Build::new(Context::dir(dir.join("context"))).store(dir.join(store))
+    Build::new(Context::dir(dir.join("context")))
+        .store(dir.join(format!("store-{store}")))
+        .source_date_epoch(1)
+        .output(Output::Tar {
+            dest: Dest::File(dir.join(format!("{store}.tar"))),
+            split: Split::default(),
+        })
 }
 
 async fn run(build: Build) -> Image {
