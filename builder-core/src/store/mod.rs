@@ -97,9 +97,9 @@ impl Store {
         let directories = ["", "blobs/sha256", "cache", "locks", "snapshots", "tmp"];
         for directory in directories {
             let path = root.join(directory);
-            let spreads = directory == "tmp" && !path.exists();
+            let is_new = directory.is_empty() && !path.join("tmp").exists();
             fs::create_dir_all(&path).map_err(at("create", &path))?;
-            if spreads {
+            if is_new {
                 tmp::spread(&path);
             }
         }
@@ -327,6 +327,7 @@ mod tests {
         assert!(tmp.is_dir());
         drop(clone);
         assert!(!tmp.exists());
+        assert_eq!(fs::read_dir(root.join("tmp")).expect("list").count(), 0);
     }
 
     #[test]

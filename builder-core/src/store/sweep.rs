@@ -44,7 +44,7 @@ impl Store {
         for some in condemned.chunks(AT_A_TIME) {
             {
                 let _alone = Lock::exclusive(&self.root().join("locks/sweep"))?;
-                let oldest = tmp::oldest_living(self.root(), self.tmp_dir())?;
+                let oldest = tmp::oldest_living(self.root(), self.inner.tmp.own())?;
                 for one in some {
                     let to = trash.path().join(gone.len().to_string());
                     gone.push(self.move_away(one, oldest, &to));

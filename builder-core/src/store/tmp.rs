@@ -1,9 +1,10 @@
 //! A process's own directory for unfinished work, and the removal of dead processes' ones.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::Write;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::fs::{IFlags, ioctl_getflags, ioctl_setflags};
@@ -12,10 +13,13 @@ use tempfile::NamedTempFile;
 use super::error::at;
 use super::{Lock, StoreError};
 
-/// `tmp/<start>-<random>/`, locked; removed when dropped. The start is in nanoseconds since the epoch.
+/// `tmp/<start>-<random>/`, locked; removed when dropped. The start is in nanoseconds since the epoch. What the process makes is in
+/// a directory in it, which is made when it is first asked for: many processes make nothing.
 #[derive(Debug)]
 pub(super) struct ProcessDir {
-    path: PathBuf,
+    own: PathBuf,
+    inside: PathBuf,
+    is_made: OnceLock<()>,
     since: SystemTime,
     _lock: Lock,
 }
@@ -47,7 +51,9 @@ impl ProcessDir {
             remove_tree(&path);
         }
         Ok(ProcessDir {
-            path,
+            inside: path.join("w"),
+            own: path,
+            is_made: OnceLock::new(),
             since,
             _lock: lock,
         })
@@ -58,16 +64,27 @@ impl ProcessDir {
         self.since
     }
 
+    /// Returns the process's directory in `tmp`.
+    pub(super) fn own(&self) -> &Path {
+        &self.own
+    }
+
+    /// Returns where to make things.
     pub(super) fn path(&self) -> &Path {
-        &self.path
+        self.is_made.get_or_init(|| {
+            spread(&self.own);
+            // Where it cannot be made, what is to be made in it says why.
+            let _ = DirBuilder::new().mode(0o700).create(&self.inside);
+        });
+        &self.inside
     }
 
     /// Makes an empty file that becomes readable for all once it is renamed.
     pub(super) fn file(&self) -> Result<NamedTempFile, StoreError> {
         tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o644))
-            .tempfile_in(&self.path)
-            .map_err(at("create a file in", &self.path))
+            .tempfile_in(self.path())
+            .map_err(at("create a file in", &self.inside))
     }
 
     /// Puts a file with `bytes` in the place of `path`, in one step.
@@ -89,11 +106,11 @@ impl ProcessDir {
 
 impl Drop for ProcessDir {
     fn drop(&mut self) {
-        remove_tree(&self.path);
+        remove_tree(&self.own);
     }
 }
 
-/// Has ext4 lay out what each process makes in a part of the disk of its own (`chattr +T`: each directory in it is the top of a
+/// Has ext4 lay out what is in each directory in `directory` in a part of the disk of its own (`chattr +T`: each is the top of a
 /// hierarchy). Where somebody has just removed many files, as other builders do all the time, it makes new ones slowly: it
 /// passes over each inode that was freed within the last seconds. Where the flag is not known, nothing is lost.
 pub(super) fn spread(directory: &Path) {

@@ -131,7 +131,7 @@ impl Store {
                     let others = children(&path)?.into_iter();
                     found.extend(
                         others
-                            .filter(|it| it != self.tmp_dir())
+                            .filter(|it| it != self.inner.tmp.own())
                             .map(|it| (Kind::Other, String::new(), it)),
                     );
                     rest.push(path);
@@ -335,7 +335,7 @@ mod tests {
             return;
         };
         // This process's own directory goes with it.
-        let own = du(store.tmp_dir()).expect("du");
+        let own = du(store.inner.tmp.own()).expect("du");
         said.bytes -= own.bytes;
         said.inodes -= own.inodes;
         assert_eq!(measured.total(), said);
