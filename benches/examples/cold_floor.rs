@@ -8,8 +8,8 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use builder_core::layer::GzipEncoder;
 use builder_core::layer::compression::GZIP_LEVEL;
-use libdeflater::{CompressionLvl, Compressor};
 use rayon::prelude::*;
 use sha2::{Digest, Sha256};
 
@@ -76,17 +76,9 @@ fn main() -> io::Result<()> {
 
 /// Returns the size of `bytes`, compressed in pieces on all cores.
 fn compress(bytes: &[u8]) -> io::Result<u64> {
-    let start = || {
-        let level = CompressionLvl::new(GZIP_LEVEL.into()).unwrap_or_default();
-        (Compressor::new(level), Vec::new())
-    };
-    let sizes =
-        bytes
-            .par_chunks(MEMBER_BYTES)
-            .map_init(start, |(codec, out): &mut (_, Vec<u8>), piece| {
-                out.resize(codec.gzip_compress_bound(piece.len()), 0);
-                let size = codec.gzip_compress(piece, out);
-                size.map(|size| size as u64).map_err(io::Error::other)
-            });
+    let start = || GzipEncoder::new(GZIP_LEVEL);
+    let sizes = bytes
+        .par_chunks(MEMBER_BYTES)
+        .map_init(start, |codec, piece| Ok(codec.encode(piece)?.len() as u64));
     sizes.try_reduce(|| 0, |a, b| Ok(a + b))
 }

@@ -49,7 +49,7 @@ const LEAST: usize = 256 << 10;
 const THOROUGH: u8 = 10;
 
 /// Makes members at one level.
-pub(super) struct GzipEncoder {
+pub struct GzipEncoder {
     deflate: Compressor,
     /// `None` where the level is one that somebody asked for.
     quick: Option<Compressor>,
@@ -67,8 +67,15 @@ enum Way {
     Store,
 }
 
+impl std::fmt::Debug for GzipEncoder {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("GzipEncoder")
+    }
+}
+
 impl GzipEncoder {
-    pub(super) fn new(level: u8) -> Self {
+    /// At `level` of libdeflate's; [`GZIP_LEVEL`] gives way.
+    pub fn new(level: u8) -> Self {
         let at = |level: u8| Compressor::new(CompressionLvl::new(level.into()).unwrap_or_default());
         GzipEncoder {
             deflate: at(level),
@@ -79,7 +86,11 @@ impl GzipEncoder {
         }
     }
 
-    pub(super) fn encode(&mut self, input: &[u8]) -> io::Result<Vec<u8>> {
+    /// Returns the member that holds `input`.
+    ///
+    /// # Errors
+    /// None that is known: a buffer that is too small would be one.
+    pub fn encode(&mut self, input: &[u8]) -> io::Result<Vec<u8>> {
         let way = self.way(input);
         let codec = match (way, &mut self.quick) {
             (Way::Store, _) => &mut self.store,

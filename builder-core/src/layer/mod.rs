@@ -48,6 +48,7 @@ pub(crate) use ahead::{read_ahead, readers};
 pub use entry::{Entry, EntryKind, order};
 pub use error::LayerError;
 pub(crate) use error::shown;
+pub use gzip_member::GzipEncoder;
 pub use hashed::hashed;
 pub use outline::{Outline, Outlined};
 pub use reader::{Limits, Reader, ReaderOptions};
