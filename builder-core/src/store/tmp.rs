@@ -19,7 +19,7 @@ use super::{Lock, StoreError};
 pub(super) struct ProcessDir {
     own: PathBuf,
     inside: PathBuf,
-    is_made: OnceLock<()>,
+    is_made: OnceLock<bool>,
     since: SystemTime,
     _lock: Lock,
 }
@@ -71,12 +71,15 @@ impl ProcessDir {
 
     /// Returns where to make things.
     pub(super) fn path(&self) -> &Path {
-        self.is_made.get_or_init(|| {
+        let is_made = self.is_made.get_or_init(|| {
             spread(&self.own);
-            // Where it cannot be made, what is to be made in it says why.
-            let _ = DirBuilder::new().mode(0o700).create(&self.inside);
+            DirBuilder::new().mode(0o700).create(&self.inside).is_ok()
         });
-        &self.inside
+        match is_made {
+            true => &self.inside,
+            // What is to be made there will say why.
+            false => &self.own,
+        }
     }
 
     /// Makes an empty file that becomes readable for all once it is renamed.
@@ -84,7 +87,7 @@ impl ProcessDir {
         tempfile::Builder::new()
             .permissions(fs::Permissions::from_mode(0o644))
             .tempfile_in(self.path())
-            .map_err(at("create a file in", &self.inside))
+            .map_err(at("create a file in", self.path()))
     }
 
     /// Puts a file with `bytes` in the place of `path`, in one step.
