@@ -1,5 +1,6 @@
 //! Where results go.
 
+use std::collections::BTreeSet;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
@@ -170,7 +171,30 @@ impl Output {
     }
 
     /// Refuses, before anything is built, a destination that cannot be written.
-    pub(super) fn check(&self) -> Result<(), BuildError> {
+    /// Finds what would be wrong with the destinations of `outputs` when it is too late, and two that would overwrite each other.
+    pub(super) fn check_all(outputs: &[Output]) -> Result<(), BuildError> {
+        let mut files = BTreeSet::new();
+        for output in outputs {
+            output.check()?;
+            if let Output::OciArchive { dest, .. }
+            | Output::DockerArchive { dest, .. }
+            | Output::Tar { dest, .. } = output
+                && let Dest::File(path) = dest
+            {
+                let is_device = std::fs::metadata(path).is_ok_and(|it| !it.is_file());
+                let whole = std::path::absolute(path).unwrap_or_else(|_| path.clone());
+                if !is_device && !files.insert(whole) {
+                    return Err(BuildError::Destination {
+                        dest: path.clone(),
+                        reason: "two outputs would be written there",
+                    });
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn check(&self) -> Result<(), BuildError> {
         let (dest, is_directory): (&Path, bool) = match self {
             Output::OciArchive { dest, .. }
             | Output::DockerArchive { dest, .. }
@@ -258,6 +282,28 @@ impl Output {
                 dest.display().to_string()
             }
             Output::Engine { at, .. } => at.to_string(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_outputs_are_not_written_to_one_file() {
+        let tar = |path: &str| Output::Tar {
+            dest: Dest::File(PathBuf::from(path)),
+            split: Split::default(),
+        };
+        for (paths, is_right) in [
+            (["a.tar", "b.tar"], true),
+            (["a.tar", "a.tar"], false),
+            (["a.tar", "./a.tar"], false),
+            (["/dev/null", "/dev/null"], true),
+        ] {
+            let checked = Output::check_all(&paths.map(tar));
+            assert_eq!(checked.is_ok(), is_right, "{paths:?}: {checked:?}");
         }
     }
 }

@@ -101,7 +101,7 @@ impl Build {
         // Whoever drops this future cancels what it started.
         let _guard = self.cancel.clone().drop_guard();
         let names = self.names()?;
-        self.outputs.iter().try_for_each(Output::check)?;
+        Output::check_all(&self.outputs)?;
         push::check(&self.outputs, &names)?;
         // What is here is read, and begun to be listed, before anything else; what is wrong with it is told when it is its turn.
         let early = matches!(self.context, Context::Dir(_)).then(|| self.read());

@@ -1,13 +1,13 @@
 //! Archives: one tar, written from its start to its end.
 
-use std::fs::{self, File};
+use std::fs::File;
 use std::io::{BufWriter, Read, Write};
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use tar::{Builder, EntryType, Header};
 
 use super::finished::{blob_name, open};
+use super::target::Target;
 use super::{ExportError, Finished, Selection};
 use crate::store::Blobs;
 
@@ -17,7 +17,7 @@ const BLOCK: u64 = 512;
 
 /// Where an archive goes.
 pub enum Destination<'a> {
-    /// A file, replaced in one step once the archive is whole.
+    /// A file, replaced in one step once the archive is whole; a device or a pipe is written to.
     File(&'a Path),
     /// What `dest=-` means, decided by the caller.
     Writer(&'a mut dyn Write),
@@ -103,22 +103,9 @@ fn deliver(
         path: path.to_owned(),
         source,
     };
-    let mut file = beside(path).map_err(failed)?;
-    write(image, blobs, docker_manifest, file.as_file_mut(), &failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
-}
-
-/// Makes a file that takes the place of `path` once it is whole.
-pub(super) fn beside(path: &Path) -> std::io::Result<tempfile::NamedTempFile> {
-    let parent = match path.parent() {
-        Some(parent) if parent != Path::new("") => parent,
-        _ => Path::new("."),
-    };
-    tempfile::Builder::new()
-        .prefix(".export-")
-        .permissions(fs::Permissions::from_mode(0o666))
-        .tempfile_in(parent)
+    let mut target = Target::open(path).map_err(failed)?;
+    write(image, blobs, docker_manifest, target.file(), &failed)?;
+    target.finish().map_err(failed)
 }
 
 /// Writes the members, sorted by name: `blobs/…`, `index.json`, `manifest.json`, `oci-layout`.

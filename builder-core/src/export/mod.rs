@@ -26,6 +26,7 @@ mod error;
 mod finished;
 mod member_index;
 mod tar_index;
+mod target;
 mod tree;
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use rustix::fs::{AtFlags, Mode, OFlags, ResolveFlags, Timespec, Timestamps};
 use rustix::io::Errno;
 
-use super::archive::beside;
+use super::target::Target;
 use super::{Destination, ExportError};
 use crate::context::{Node, NodeKind, Tree, join_path};
 use crate::layer::{Entry, EntryKind, LayerError, Writer, WriterOptions, order};
@@ -155,6 +155,10 @@ impl Local<'_> {
                 let kind = rustix::fs::FileType::Fifo;
                 let mode = Mode::from_raw_mode(node.mode);
                 rustix::fs::mknodat(&parent, name, kind, mode, 0)?;
+                // The mode of a new node is less the process's mask.
+                rustix::fs::chmodat(&parent, name, mode, AtFlags::empty())?;
+                let times = self.times(node);
+                rustix::fs::utimensat(&parent, name, &times, AtFlags::SYMLINK_NOFOLLOW)?;
             }
             NodeKind::Socket | NodeKind::CharDevice { .. } | NodeKind::BlockDevice { .. } => {}
         }
@@ -240,10 +244,9 @@ pub fn tree_archive(
         path: path.to_owned(),
         source,
     };
-    let mut file = beside(path).map_err(failed)?;
-    write(trees, file.as_file_mut(), clamp_mtime, &failed)?;
-    file.persist(path).map_err(|error| failed(error.error))?;
-    Ok(())
+    let mut target = Target::open(path).map_err(failed)?;
+    write(trees, target.file(), clamp_mtime, &failed)?;
+    target.finish().map_err(failed)
 }
 
 fn write(
