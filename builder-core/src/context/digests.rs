@@ -1,6 +1,6 @@
 //! What files hold, remembered.
 //!
-//! A [`DigestCache`] is one file a context: for each path its [`Stamp`], its content digest and its extended attributes
+//! A [`DigestCache`] is one file a context: for each path its [`Stamp`](super::Stamp), its content digest and its extended attributes
 //! (which change the ctime with them). An entry counts only while the stamp is the same, and only where the
 //! file was older than the clock's grain when it was looked at: a write within the same tick would leave the same stamp.
 //! The file is in the order of a walk (`remembered`), so that to ask for a whole tree is to go through both once.
